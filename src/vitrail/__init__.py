@@ -1,0 +1,3 @@
+"""Vitrail: the Vision Transformer, whole."""
+
+__version__ = "0.1.0"

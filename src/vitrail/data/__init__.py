@@ -1,0 +1,1 @@
+"""Where images come from, and the one way from their bytes to tensors."""

@@ -1,0 +1,184 @@
+"""Augmentation in batches: each image gets its own draw, a pure function of (seed, epoch, sample)."""
+
+import math
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.special import betaincinv
+from torch import Tensor
+
+from vitrail.config import Config
+from vitrail.data.keyed import uniform
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Config):
+    """How training images are varied. Zero (or None) turns each part off."""
+
+    crop_area: tuple[Annotated[float, Field(gt=0)], Share] | None = None
+    """Random resized crop: smallest and largest part of the image's area."""
+    crop_aspect: Annotated[float, Field(ge=1)] = 4 / 3
+    """Random resized crop: widest aspect; the narrowest is its inverse."""
+    flip: bool = True
+    """Mirror half of the images left to right, where the data allows it (letters do not)."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation in degrees, either way."""
+    translate: Share = 0.0
+    """Largest shift as a part of the image's side, either way."""
+    scale: Share = 0.0
+    """Largest change of size, either way: 0.2 is from 1/1.2 to 1.2, each side by itself."""
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    """Largest slant in degrees, either way."""
+    warp: Share = 0.0
+    """Largest smooth local displacement as a part of the image's side."""
+    erase: Share = 0.0
+    """Chance that a random rectangle is painted over."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Mix pairs of images with weights from Beta(mixup, mixup)."""
+
+
+class Draw:
+    """The randomness of one batch: which samples, in which epoch."""
+
+    def __init__(self, seed: int, epochs: NDArray[np.int64], samples: NDArray[np.int64]) -> None:
+        """One epoch and one sample index for each image of the batch."""
+        self.seed = seed
+        self.epochs = epochs
+        self.samples = samples
+
+    def uniform(self, stream: str, count: int) -> NDArray[np.float64]:
+        """`count` numbers in [0, 1) for each image: b x count."""
+        return uniform(stream, self.seed, self.epochs, self.samples, count)
+
+
+def random_box(
+    u: NDArray[np.float64], size: tuple[int, int], area: tuple[float, float], aspect: float
+) -> tuple[int, int, int, int]:
+    """Choose a crop of an image: (top, left, height, width) in pixels, always inside it.
+
+    Args:
+        u: four numbers in [0, 1).
+        size: (height, width) of the image in pixels.
+        area: smallest and largest part of the area.
+        aspect: width / height lies between 1 / aspect and aspect, uniform in its logarithm; a side that
+            would stick out of the image is cut to it.
+    Source: Szegedy et al. 2015, arXiv:1409.4842, section 6.
+    """
+    height, width = size
+    wanted = height * width * (area[0] + (area[1] - area[0]) * u[0])
+    ratio = math.exp((2 * u[1] - 1) * math.log(aspect))
+    h = min(height, max(1, round(math.sqrt(wanted / ratio))))
+    w = min(width, max(1, round(math.sqrt(wanted * ratio))))
+    return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
+
+
+def augment(
+    images: UInt8[Tensor, "b c h w"], draw: Draw, config: AugmentConfig
+) -> Float[Tensor, "b c h w"]:
+    """Flip, move and erase, each image by its own draw.
+
+    Returns:
+        float32 in [0, 255], not rounded to whole grey levels.
+    """
+    x = images.float()
+    if config.flip:
+        mirrored = _to(draw.uniform("flip", 1)[:, 0] < 0.5, x)
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    if config.rotate or config.translate or config.scale or config.shear or config.warp:
+        x = _move(x, draw, config)
+    if config.erase:
+        x = _erase(x, draw, config.erase)
+    return x
+
+
+def mixup_weights(draw: Draw, alpha: float) -> NDArray[np.float64]:
+    """Weight of each image against its partner, in [0.5, 1]; b numbers.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412; the larger weight is always the image's own.
+    """
+    weights = betaincinv(alpha, alpha, draw.uniform("mixup", 1)[:, 0])
+    return np.maximum(weights, 1 - weights)  # type: ignore[no-any-return]
+
+
+def mix(x: Float[Tensor, "b ..."], weights: NDArray[np.float64]) -> Float[Tensor, "b ..."]:
+    """Mix each row with its neighbour (0 with 1, 2 with 3, …); the last of an odd batch stays.
+
+    Pairs are fixed by the place in the batch, so targets are mixed by the same call.
+    """
+    partner = np.arange(len(x)) ^ 1
+    partner[partner == len(x)] = len(x) - 1
+    own = _to(weights, x).view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
+    return torch.lerp(x[torch.from_numpy(partner).to(x.device)], x, own)
+
+
+def affine_matrices(
+    u: NDArray[np.float64], size: tuple[int, int], config: AugmentConfig
+) -> NDArray[np.float64]:
+    """Where each pixel of the result is taken from, in pixels from the centre: b x 2 x 3.
+
+    Args:
+        u: b x 6 numbers in [0, 1): rotation, shear, scale of x and y, shift of x and y.
+        size: (height, width) in pixels.
+    """
+    signed = 2 * u - 1
+    angle, slant = np.radians(config.rotate) * signed[:, 0], np.radians(config.shear) * signed[:, 1]
+    stretch = (1 + config.scale) ** signed[:, 2:4]
+    cos, sin, tan = np.cos(angle), np.sin(angle), np.tan(slant)
+    rotation = np.stack([np.stack([cos, sin], 1), np.stack([-sin, cos], 1)], 1)
+    slanted = np.stack([np.stack([np.ones_like(tan), tan], 1), np.tile([0.0, 1.0], (len(u), 1))], 1)
+    linear = (rotation @ slanted) / stretch[:, None, :]
+    shift = signed[:, 4:6] * config.translate * np.array([size[1], size[0]])
+    return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
+def _move(x: Tensor, draw: Draw, config: AugmentConfig) -> Tensor:
+    """Rotate, slant, stretch, shift and warp in one resampling; what comes from outside is the edge."""
+    height, width = x.shape[-2:]
+    matrices = _to(affine_matrices(draw.uniform("affine", 6), (height, width), config), x)
+    ys = torch.arange(height, device=x.device) - (height - 1) / 2
+    xs = torch.arange(width, device=x.device) - (width - 1) / 2
+    flat = torch.stack(
+        [xs.expand(height, -1), ys[:, None].expand(-1, width), torch.ones(height, width, device=x.device)]
+    ).flatten(1)  # 3 (h w): x, y, 1 in pixels from the centre
+    places = (matrices @ flat).unflatten(2, (height, width))  # b 2 h w
+    if config.warp:
+        places = places + _warp_field(draw, x, config.warp)
+    half = torch.tensor([width / 2, height / 2], device=x.device)
+    grid = places.permute(0, 2, 3, 1) / half  # b h w 2, in [-1, 1] over the outer edges
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _warp_field(draw: Draw, x: Tensor, amount: float) -> Tensor:
+    """Smooth random displacements in pixels, b 2 h w: a 4 x 4 grid of draws, bicubic between."""
+    height, width = x.shape[-2:]
+    coarse = _to(2 * draw.uniform("warp", 32) - 1, x).view(-1, 2, 4, 4)
+    field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
+    return field * amount * torch.tensor([width, height], device=x.device).view(2, 1, 1)
+
+
+def _erase(x: Tensor, draw: Draw, chance: float) -> Tensor:
+    """Paint a rectangle of 2 to 33 % of the area in one random level. Source: arXiv:1708.04896."""
+    height, width = x.shape[-2:]
+    u = draw.uniform("erase", 6)
+    boxes = np.array([random_box(row, (height, width), (0.02, 1 / 3), 10 / 3) for row in u[:, 2:]])
+    top, left, h, w = _to(boxes, x).T[:, :, None]
+    rows = torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device)
+    inside = ((rows >= top) & (rows < top + h))[:, :, None] & (
+        (columns >= left) & (columns < left + w)
+    )[:, None, :]
+    chosen = _to(u[:, 0] < chance, x)[:, None, None] & inside  # b h w
+    level = (_to(u[:, 1], x) * 255)[:, None, None, None]
+    return torch.where(chosen[:, None], level, x)
+
+
+def _to(values: NDArray[np.generic], like: Tensor) -> Tensor:
+    """Bring drawn numbers to the images' device; floating ones as float32."""
+    tensor = torch.from_numpy(values).to(like.device)
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -1,0 +1,163 @@
+"""Where images come from: `--data` is one string everywhere."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from vitrail.data.dataset import Data, Split
+from vitrail.data.included import load_digits, load_glyphs
+from vitrail.data.splitting import Fractions, split_by_content
+from vitrail.errors import DataError, ImageError, did_you_mean
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
+
+# Built-in data sets by name. Everything else is the path of a folder.
+SOURCES: dict[str, Callable[[], Data]] = {"glyphs": load_glyphs, "digits": load_digits}
+
+
+def open_data(source: str, fractions: Fractions | None = None) -> Data:
+    """Open a data set: the name of a built-in one, or a folder of images.
+
+    A folder is `DIR/<split>/<class>/…` or `DIR/<class>/…`. Splits that are missing are cut from the
+    training images by their content (`split_by_content`), as `fractions` say.
+
+    Raises:
+        DataError: no such folder, no images, one class only, or a class is missing in a split.
+    """
+    if source in SOURCES:
+        return SOURCES[source]()
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        near = did_you_mean(source, SOURCES)
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(
+            f"data={source!r}: {what}{near}; allowed are a folder of images, {' and '.join(SOURCES)}"
+        )
+    return _open_folder(root, fractions or Fractions())
+
+
+def _open_folder(root: Path, fractions: Fractions) -> Data:
+    folders = _subfolders(root)
+    splits = {SPLIT_NAMES[name.lower()]: root / name for name in folders if name.lower() in SPLIT_NAMES}
+    if not splits:
+        return _cut(root, {"train": _list_images(root, folders)}, natural_order(folders), fractions)
+    strangers = [name for name in folders if name.lower() not in SPLIT_NAMES]
+    if strangers:
+        raise DataError(
+            f"{root}: folder {strangers[0]!r} stands beside the split folders; "
+            f"allowed beside train are val and test, with one folder for each class inside"
+        )
+    if "train" not in splits:
+        raise DataError(f"{root}: there is {' and '.join(splits)} but no train folder; add it")
+    classes = natural_order(_subfolders(splits["train"]))
+    listed = {}
+    for split, folder in splits.items():
+        unknown = [name for name in _subfolders(folder) if name not in classes]
+        if unknown:
+            raise DataError(f"{folder}: class {unknown[0]!r} is not in train; add it there or remove it here")
+        listed[split] = _list_images(root, classes, folder)
+    return _cut(root, listed, classes, fractions)
+
+
+Listing = list[tuple[str, int]]  # (path relative to the root, label)
+
+
+def _cut(root: Path, listed: dict[str, Listing], classes: list[str], fractions: Fractions) -> Data:
+    """Make the splits that are missing, and check that every class is in every split."""
+    if len(classes) < 2:
+        raise DataError(
+            f"{root}: {len(classes)} class{'' if len(classes) == 1 else 'es'} found"
+            f"{f' ({classes[0]!r})' if classes else ''}; a classifier needs a folder for each of two or more"
+        )
+    for split, listing in listed.items():
+        _require_all_classes(f"{root} ({split})", listing, classes)
+    notes: tuple[str, ...] = ()
+    if "val" not in listed:
+        listed, notes = split_by_content(root, listed, classes, fractions)
+    order = [name for name in ("train", "val", "test") if name in listed]
+    return Data(
+        name=root.resolve().name,
+        classes=tuple(classes),
+        splits={name: _split(root, listed[name]) for name in order},
+        notes=notes,
+    )
+
+
+def _require_all_classes(where: str, listing: Listing, classes: list[str]) -> None:
+    if not listing:
+        raise DataError(
+            f"{where}: no images found; allowed are files ending in {', '.join(sorted(IMAGE_SUFFIXES))} "
+            f"inside one folder for each class"
+        )
+    present = {label for _, label in listing}
+    for label, name in enumerate(classes):
+        if label not in present:
+            raise DataError(f"{where}: class {name!r} has no image; add some or remove the class")
+
+
+def _split(root: Path, listing: Listing) -> Split:
+    keys = tuple(key for key, _ in listing)
+    return Split(keys, tuple(label for _, label in listing), FileReader(root, keys))
+
+
+class FileReader:
+    """Reads the i-th file of a list below a root; can be sent to worker processes."""
+
+    def __init__(self, root: Path, keys: tuple[str, ...]) -> None:
+        """`keys` are paths relative to `root`."""
+        self.root = root
+        self.keys = keys
+
+    def __call__(self, i: int) -> bytes:
+        """Give the bytes of file i.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        path = self.root / self.keys[i]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{path}: {error.strerror or error}") from None
+
+
+def _list_images(root: Path, classes: list[str], folder: Path | None = None) -> Listing:
+    """List the image files of each class folder and all folders in it, in natural order."""
+    listing = []
+    for label, name in enumerate(natural_order(classes)):
+        found = []
+        for place, below, files in os.walk((folder or root) / name):
+            below[:] = [each for each in below if not each.startswith(".")]
+            found += [Path(place) / each for each in files if _is_image_name(each)]
+        keys = natural_order([path.relative_to(root).as_posix() for path in found])
+        listing += [(key, label) for key in keys]
+    return listing
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _subfolders(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return natural_order([e.name for e in entries if e.is_dir() and not e.name.startswith(".")])
+
+
+def natural_order(names: list[str]) -> list[str]:
+    """Sort as people count: 2 before 10."""
+    return sorted(names, key=lambda name: (_natural_key(name), name))
+
+
+def _natural_key(name: str) -> list[tuple[int, int, str]]:
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

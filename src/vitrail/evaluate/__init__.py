@@ -1,0 +1,1 @@
+"""How good a trained model is: figures from its saved predictions, and what its features hold."""

@@ -1,0 +1,99 @@
+"""Files that are either whole or not there: temporary name, fsync, rename."""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import StorageError
+
+_REASONS = {
+    errno.ENOSPC: "no space left on the disk; free some or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some or write elsewhere",
+    errno.EROFS: "the disk can only be read; write elsewhere",
+    errno.EACCES: "no permission to write here; write elsewhere",
+    errno.EPERM: "no permission to write here; write elsewhere",
+    errno.EIO: "the disk failed while writing; check it or write elsewhere",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; choose another path",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk answers into one line with the path and what to do.
+
+    Raises:
+        StorageError: the disk is full, read-only, forbidden or failing.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise StorageError(f"{path}: {reason}") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+
+    Raises:
+        StorageError: it cannot be written; what was there before is untouched.
+    """
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_synced(scratch, data)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, readable and with a final line break."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, f"{text}\n".encode())
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it gets its own name only when the block ends well.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    scratch = path.with_name(f"{path.name}.tmp")
+    with writing(path):
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
+        try:
+            scratch.mkdir(parents=True)
+            yield scratch
+            sync_folder(scratch)
+            os.replace(scratch, path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        sync_folder(path.parent)

@@ -1,0 +1,155 @@
+"""The parts of a Transformer encoder. b images, n tokens, d width, h heads, k = d / h."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitrail.models.base import Record
+
+# Below this many tokens the backward pass of PyTorch's fused bf16 attention on the CPU is several
+# times slower than the three plain operations (torch 2.13; benchmarks/attention.py measures it).
+EXPLICIT_BELOW = 1024
+
+
+def attention(
+    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h n k"], v: Float[Tensor, "b h n k"]
+) -> Float[Tensor, "b h n k"]:
+    """Scaled dot-product attention, by the kernel that is fastest for these tensors.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
+    """
+    trains_bf16_on_cpu = q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu"
+    if trains_bf16_on_cpu and q.shape[2] < EXPLICIT_BELOW:
+        return attention_weights(q, k) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attention_weights(
+    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h n k"]
+) -> Float[Tensor, "b h n n"]:
+    """How much each token (row) takes from each token (column): softmax(q kᵀ / √k)."""
+    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (MSA). Source: Dosovitskiy et al. 2021, appendix A."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """`width` features a token, shared out over `heads`."""
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Let every token look at all."""
+        q, k, v = self._split(x)
+        y = attention(q, k, v)  # b h n k
+        return self.proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b h n n"]:
+        """Compute the attention that `forward` applies to the same input; each row sums to one.
+
+        The fused kernel of `forward` never forms this matrix; it is made here only when asked for.
+        """
+        q, k, _ = self._split(x)
+        return attention_weights(q, k)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project to queries, keys and values, each b h n k."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # b n 3 h k
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
+        return q, k, v
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between. Source: Dosovitskiy et al. 2021, section 3.1."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """`hidden` features between the layers, usually 4 x width."""
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Transform each token by itself."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class DropPath(nn.Module):
+    """Leave out a whole residual branch, for each image by itself, while training.
+
+    Source: Huang et al. 2016, arXiv:1603.09382. The branch is scaled by 1 / (1 - rate) where it stays,
+    so that its expectation is unchanged.
+    """
+
+    def __init__(self, rate: float) -> None:
+        """`rate` is the chance of being left out, in [0, 1)."""
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Zero the branch of some images."""
+        if not self.training or self.rate == 0.0:
+            return x
+        stays = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
+        return x * (stays / (1 - self.rate)).to(x.dtype)
+
+
+class Block(nn.Module):
+    """One pre-norm encoder block. Source: Dosovitskiy et al. 2021, equations 2 and 3."""
+
+    def __init__(self, width: int, heads: int, hidden: int, drop_path: float) -> None:
+        """`hidden` is the width inside the MLP, `drop_path` the chance to leave a branch out."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, hidden)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], record: Record | None = None, name: str = ""
+    ) -> Float[Tensor, "b n d"]:
+        """z' = MSA(LN(z)) + z, then MLP(LN(z')) + z'; `record` sees the parts under `name`."""
+        attended = self.norm1(x)
+        mixed = self.attn(attended)
+        x = x + self.drop_path(mixed)
+        transformed = self.mlp(self.norm2(x))
+        x = x + self.drop_path(transformed)
+        if record is not None:
+            record(f"{name}.attn.input", attended)
+            record(f"{name}.attn.output", mixed)
+            record(f"{name}.mlp.output", transformed)
+            record(f"{name}.output", x)
+        return x
+
+
+BLOCK_PARTS = ("attn.input", "attn.output", "mlp.output", "output")  # what a block records, in order
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and map each linearly to a token.
+
+    Source: Dosovitskiy et al. 2021, equation 1. The weight has the shape of a convolution's, as in every
+    published checkpoint; it is applied as the matrix product that it is.
+    """
+
+    def __init__(self, patch_size: int, in_channels: int, width: int) -> None:
+        """`patch_size` in pixels."""
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, width, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Give one token a patch, row by row; n = (h / p) (w / p)."""
+        patches = patchify(images, self.patch_size)  # b n (c p p)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def patchify(images: Float[Tensor, "b c h w"], patch_size: int) -> Float[Tensor, "b n m"]:
+    """Cut images into patches, row by row; the m = c p p values of a patch go by channel, row, column."""
+    p = patch_size
+    cut = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # b c rows p columns p
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

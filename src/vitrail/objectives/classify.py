@@ -1,0 +1,107 @@
+"""Classification: softmax cross-entropy against soft targets."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitrail.data.augment import AugmentConfig, Draw, augment, mix, mixup_weights
+from vitrail.data.loader import Batch, Failure
+from vitrail.data.preprocess import Preprocess
+from vitrail.device import autocast
+
+
+class Classify(nn.Module):
+    """Wraps a model with everything between a batch of images and the loss."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        augmentation: AugmentConfig,
+        *,
+        classes: int,
+        label_smoothing: float,
+        seed: int,
+    ) -> None:
+        """`seed` keys the augmentation."""
+        super().__init__()
+        self.model = model
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+        self.classes = classes
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Give the mean loss of a batch, and further figures to log (none here)."""
+        images, targets = self.prepare(batch)
+        return soft_cross_entropy(self.model(images), targets), {}
+
+    def prepare(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
+        """Augment, normalise and mix images; smooth and mix targets."""
+        device = next(self.model.parameters()).device
+        draw = Draw(self.seed, batch.epochs, batch.samples)
+        images = augment(batch.images.to(device, non_blocking=True), draw, self.augmentation)
+        images = self.preprocess.normalise(images)
+        targets = smooth_targets(batch.labels.to(device), self.classes, self.label_smoothing)
+        if self.augmentation.mixup:
+            weights = mixup_weights(draw, self.augmentation.mixup)
+            images, targets = mix(images, weights), mix(targets, weights)
+        return images, targets
+
+
+def smooth_targets(
+    labels: Int64[Tensor, " b"], classes: int, smoothing: float
+) -> Float[Tensor, "b classes"]:
+    """Give each label 1 - smoothing, and spread the rest over all classes evenly.
+
+    Source: Szegedy et al. 2016, arXiv:1512.00567, section 7.
+    """
+    hot = F.one_hot(labels, classes).float()
+    return hot * (1 - smoothing) + smoothing / classes
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "b classes"], targets: Float[Tensor, "b classes"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy against target probabilities, in float32 whatever the logits are."""
+    return -(targets * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+class Outputs(NamedTuple):
+    """What a model says of a whole split, in its order. n readable images."""
+
+    logits: Float[Tensor, "n classes"]  # float32, on the CPU
+    labels: Int64[Tensor, " n"]
+    samples: NDArray[np.int64]  # n indexes into the split
+    failures: tuple[Failure, ...]
+
+
+@torch.no_grad()
+def collect_logits(
+    model: nn.Module, preprocess: Preprocess, batches: Iterable[Batch], precision: str = "float32"
+) -> Outputs:
+    """Run a model over batches without augmentation; its training mode is left as it was."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    logits, labels, samples, failures = [], [], [], []
+    for batch in batches:
+        failures += batch.failures
+        if not len(batch.labels):
+            continue
+        with autocast(device, precision):
+            answer = model(preprocess.normalise(batch.images.to(device)))
+        logits.append(answer.float().cpu())
+        labels.append(batch.labels)
+        samples.append(batch.samples)
+    model.train(was_training)
+    return Outputs(torch.cat(logits), torch.cat(labels), np.concatenate(samples), tuple(failures))

@@ -1,0 +1,209 @@
+"""The run directory: everything that a run leaves, written so that a crash never damages it.
+
+    RUN/config.json        the whole configuration
+        data.json          class names, and which file went to which split where splits were cut
+        model.json         architecture, class names, preprocessing
+        model.safetensors  the final (averaged) weights
+        checkpoints/step-00001200/{model,optimizer,ema}.safetensors, state.json, manifest.json
+        metrics.jsonl      one JSON object a line
+        environment.json   versions and hardware
+        predictions/       saved logits: every metric is computed from these
+        reports/           report.html, summary.json
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vitrail.errors import RunError, WeightsError
+from vitrail.files import new_folder, write_json, write_synced, writing
+from vitrail.weights.tensors import read_tensors, tensor_bytes, write_tensors
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of one split. n images that could be read, in the order of the split."""
+
+    split: str
+    keys: tuple[str, ...]
+    classes: tuple[str, ...]
+    logits: Float[Tensor, "n classes"]  # float32
+    labels: Int64[Tensor, " n"]
+    preprocess_hash: str
+    unreadable: tuple[tuple[str, str], ...] = ()  # (key, reason)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: its step, the tensors of each file, and the rest of the state."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+class Run:
+    """One run directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Use `create` or `open` instead."""
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path) -> "Run":
+        """Make a new run directory.
+
+        Raises:
+            RunError: something is there already.
+            StorageError: it cannot be made.
+        """
+        path = Path(path).expanduser()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path}: exists and is not an empty folder; choose another --out, "
+                f"or go on with it by --resume {path}"
+            )
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Open a run directory.
+
+        Raises:
+            RunError: it is not one.
+        """
+        path = Path(path).expanduser()
+        if not (path / "config.json").is_file():
+            what = "no such folder" if not path.exists() else "not a run directory (no config.json)"
+            raise RunError(f"{path}: {what}; `vitrail train` makes one")
+        return cls(path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write `name` (such as config.json) atomically. Raises StorageError."""
+        write_json(self.path / name, value)
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run. Raises RunError."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read ({error})") from None
+
+    def log(self, step: int, **values: float) -> None:
+        """Append one line of figures to metrics.jsonl. Raises StorageError."""
+        path = self.path / "metrics.jsonl"
+        with writing(path), open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+
+    def history(self) -> list[dict[str, float]]:
+        """Read metrics.jsonl; a last line that was cut by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl beyond `step`, before a resumed run writes them again."""
+        kept = [json.dumps(line) + "\n" for line in self.history() if line["step"] <= step]
+        with writing(self.path / "metrics.jsonl"):
+            scratch = self.path / ".metrics.jsonl.tmp"
+            write_synced(scratch, "".join(kept).encode())
+            os.replace(scratch, self.path / "metrics.jsonl")
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+    ) -> None:
+        """Write a checkpoint whole or not at all, then remove all but the newest `keep`.
+
+        Raises:
+            StorageError: it cannot be written; earlier checkpoints are untouched.
+        """
+        files = {f"{name}.safetensors": tensor_bytes(part) for name, part in tensors.items()}
+        files["state.json"] = json.dumps({"step": step, **state}, indent=2).encode()
+        manifest = {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
+        }
+        files["manifest.json"] = json.dumps(manifest, indent=2).encode()
+        folder = self.path / "checkpoints" / f"step-{step:08d}"
+        shutil.rmtree(folder, ignore_errors=True)  # one of the same step that did not verify
+        with new_folder(folder) as scratch:
+            for name, data in files.items():
+                write_synced(scratch / name, data)
+        for old in self._checkpoints()[keep:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def newest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+        """Find the newest checkpoint that is whole.
+
+        Returns:
+            the checkpoint, or None; and one line for each damaged one that was passed over.
+        """
+        damaged = []
+        for folder in self._checkpoints():
+            try:
+                return _read_checkpoint(folder), damaged
+            except (RunError, WeightsError) as error:
+                damaged.append(str(error))
+        return None, damaged
+
+    def _checkpoints(self) -> list[Path]:
+        """List the checkpoint folders, newest first."""
+        folders = (self.path / "checkpoints").glob("step-" + "[0-9]" * 8)
+        return sorted(folders, reverse=True)
+
+    def write_predictions(self, predictions: Predictions) -> None:
+        """Save the logits of a split. Raises StorageError."""
+        folder = self.path / "predictions"
+        about = {
+            "split": predictions.split,
+            "classes": list(predictions.classes),
+            "preprocess": predictions.preprocess_hash,
+            "unreadable": [list(pair) for pair in predictions.unreadable],
+            "keys": list(predictions.keys),
+        }
+        tensors = {"logits": predictions.logits, "labels": predictions.labels}
+        write_tensors(folder / f"{predictions.split}.safetensors", tensors)
+        write_json(folder / f"{predictions.split}.json", about)
+
+    def read_predictions(self, split: str) -> Predictions:
+        """Read the saved logits of a split. Raises RunError, WeightsError."""
+        about = self.read_json(f"predictions/{split}.json")
+        tensors = read_tensors(self.path / "predictions" / f"{split}.safetensors")
+        return Predictions(
+            split=split,
+            keys=tuple(about["keys"]),
+            classes=tuple(about["classes"]),
+            logits=tensors["logits"],
+            labels=tensors["labels"],
+            preprocess_hash=about["preprocess"],
+            unreadable=tuple((key, reason) for key, reason in about["unreadable"]),
+        )
+
+
+def _read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint after every file has proved to be what the manifest says."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        for name, expected in manifest.items():
+            data = (folder / name).read_bytes()
+            if len(data) != expected["bytes"] or hashlib.sha256(data).hexdigest() != expected["sha256"]:
+                raise RunError(f"{folder / name}: damaged (size or sha256 differs from the manifest)")
+        state = json.loads((folder / "state.json").read_bytes())
+        names = [name for name in manifest if name.endswith(".safetensors")]
+        tensors = {Path(name).stem: read_tensors(folder / name) for name in names}
+        return Checkpoint(int(state["step"]), tensors, state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{folder}: damaged ({error})") from None

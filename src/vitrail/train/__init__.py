@@ -1,0 +1,1 @@
+"""Training: its settings, its state and its loop."""

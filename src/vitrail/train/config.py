@@ -1,0 +1,152 @@
+"""Every setting of a training run."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from vitrail.config import Config, describe
+from vitrail.data.augment import AugmentConfig
+from vitrail.data.preprocess import Preprocess
+from vitrail.data.splitting import Fractions
+from vitrail.device import Precision
+from vitrail.errors import ConfigError
+from vitrail.models.registry import find_model, resize_model
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DataConfig(Config):
+    """Which images, and how they are read."""
+
+    source: str = "glyphs"
+    """glyphs, digits, or a folder: DIR/<class>/… or DIR/<split>/<class>/…"""
+    fractions: Fractions = Fractions()
+    """How splits are cut from a folder that has none."""
+    workers: Count = 0
+    """Processes that decode images beside the training; 0 decodes in between."""
+
+
+class ModelConfig(Config):
+    """Which model. A size that is None is the one that the name stands for."""
+
+    name: str = "vit_tiny_patch16_224"
+    """One of `vitrail models`, or the paper's name, such as ViT-B/16."""
+    image_size: tuple[Positive, Positive] | None = None
+    """Height and width in pixels."""
+    patch_size: Positive | None = None
+    """Height and width of a patch in pixels."""
+    width: Positive | None = None
+    """Features per token."""
+    depth: Positive | None = None
+    """Number of encoder blocks."""
+    heads: Positive | None = None
+    """Attention heads per block."""
+    mlp_ratio: Annotated[float, Field(gt=0)] | None = None
+    """Hidden features of the MLP, as a multiple of width."""
+    drop_path: Rate | None = None
+    """Chance to leave out a residual branch of the last block."""
+
+    def resolve(self, classes: int, channels: int) -> Config:
+        """Give the sizes of the model for so many classes and channels. Raises ModelError."""
+        changes = {key: value for key, value in dict(self).items() if value is not None}
+        name = changes.pop("name")
+        return resize_model(
+            find_model(name), f"model.name={name}", changes | {"classes": classes, "in_channels": channels}
+        )
+
+
+class InputConfig(Config):
+    """How an image file becomes the model's input; with the model's image size, the whole contract."""
+
+    channels: Literal[1, 3] = 3
+    """3 for colour, 1 for grey."""
+    resize: Literal["crop", "squash", "pad"] = "crop"
+    """crop: shorter side to size, centre; squash: both sides; pad: longer side, rest filled."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """How pixels are resampled."""
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the shorter side that the centre crop keeps."""
+    mean: float = 0.5
+    """Subtracted from every channel, of values in [0, 1]."""
+    std: Annotated[float, Field(gt=0)] = 0.5
+    """Divides every channel."""
+
+    def preprocess(self, size: tuple[int, int]) -> Preprocess:
+        """Give the contract for images of this (height, width)."""
+        return Preprocess(
+            size=size,
+            channels=self.channels,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            crop_fraction=self.crop_fraction,
+            mean=(self.mean,) * self.channels,
+            std=(self.std,) * self.channels,
+        )
+
+
+class OptimConfig(Config):
+    """How long and how fast the model learns."""
+
+    epochs: Annotated[float, Field(gt=0)] = 100.0
+    """Passes over the training images."""
+    batch_size: Positive = 128
+    """Images a step."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest learning rate, reached after the warm-up."""
+    final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Learning rate at the end of the cosine, as a part of lr."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 5.0
+    """Passes during which the learning rate grows linearly from 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """AdamW's decay of matrices; biases, norms, class token and positions have none."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """AdamW's memory of squared gradients."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longest gradient, over all parameters."""
+    label_smoothing: Rate = 0.1
+    """Part of the target that is spread over all classes."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights that are evaluated and saved; 0 turns averaging off."""
+
+
+class RunConfig(Config):
+    """A whole training run: enough to run it again."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: OptimConfig = OptimConfig()
+    seed: Count = 0
+    """Decides initial weights, order, augmentation and drop path."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Precision = "auto"
+    """float32, bf16, or auto: bf16 where the hardware has it."""
+    log_every: Positive = 10
+    """Steps between two lines of the training curve."""
+    eval_every_epochs: Annotated[float, Field(gt=0)] = 5.0
+    """Passes between two measurements on the val split."""
+    save_every_epochs: Annotated[float, Field(gt=0)] = 5.0
+    """Passes between two checkpoints."""
+    keep_checkpoints: Positive = 2
+    """How many of the newest checkpoints are kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.train.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"train.warmup_epochs={self.train.warmup_epochs:g} must be less than "
+                f"train.epochs={self.train.epochs:g}"
+            )
+        return self
+
+
+def checked(config: RunConfig, **changes: object) -> RunConfig:
+    """Change top-level settings. Raises ConfigError."""
+    try:
+        return config.replace(**changes)
+    except ValidationError as error:
+        raise ConfigError(describe(error, RunConfig)) from None

@@ -1,0 +1,1 @@
+"""Tests of Vitrail; the folders mirror src/vitrail."""

@@ -1,0 +1,113 @@
+"""Small files that ask for much: dimensions, texts, frames and directories that are not there."""
+
+import struct
+import zlib
+
+from PIL import Image
+
+from tests.data.images import chunk, noise, photo, png, save
+
+
+def _png_header(height: int, width: int, kind: int = 2, interlace: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, interlace)
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+def _png_with(*extra: bytes) -> bytes:
+    return png(0, 8, [bytes(5)] * 3, (3, 5), *extra)
+
+
+def _jpeg(height: int, width: int, mode: str = "RGB", **options: object) -> bytes:
+    """Take a small file and write another size into its frame header."""
+    data = bytearray(save(photo().convert(mode), "JPEG", **options))
+    at = data.index(b"\xff\xc2" if options.get("progressive") else b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def _gif(height: int, width: int, frame: tuple[int, int] = (3, 5)) -> bytes:
+    data = bytearray(save(Image.fromarray(noise(3, 5)), "GIF"))
+    data[6:10] = struct.pack("<HH", width, height)
+    at = data.index(b"\x2c", 13 + 768)
+    data[at + 5 : at + 9] = struct.pack("<HH", frame[1], frame[0])
+    return bytes(data)
+
+
+def _webp(kind: bytes, body: bytes) -> bytes:
+    inner = b"WEBP" + kind + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", len(inner)) + inner
+
+
+def _tiff(*entries: tuple[int, int, int, int], after: int = 0, tail: bytes = b"") -> bytes:
+    """One directory of (tag, type, count, value), little endian; `after` leads to the next."""
+    body = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    ifd = struct.pack("<H", len(entries)) + body + struct.pack("<I", after)
+    return b"II*\0" + struct.pack("<I", 8) + ifd + tail
+
+
+def _grey_tiff(height: int, width: int, *more: tuple[int, int, int, int], after: int = 0) -> bytes:
+    basic = ((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (262, 3, 1, 1))
+    strips = ((273, 4, 1, 0), (278, 4, 1, height), (279, 4, 1, min(height * width, 2**32 - 1)))
+    replaced = {entry[0]: entry for entry in (*basic, *strips, *more)}
+    return _tiff(*replaced.values(), after=after, tail=bytes(200))
+
+
+def _many_directories(count: int) -> bytes:
+    data = bytearray(_grey_tiff(3, 5))
+    size = len(data) - 8 - 200
+    for i in range(count):
+        start = len(data)
+        data[start - 204 - (i > 0) * 0 : start - 200] = struct.pack("<I", start)
+        data += data[8 : 8 + size - 4] + bytes(4 + 200)
+    return bytes(data)
+
+
+def _bmp(height: int, width: int, compression: int = 0) -> bytes:
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, compression, 0, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1300, 0, 0, 1078) + info + bytes(1024) + bytes(200)
+
+
+_ZEROS = zlib.compress(bytes(200 << 20), 9)
+
+REFUSED: dict[str, bytes] = {
+    "PNG 65535x65535": _png_header(65535, 65535),
+    "PNG 2^31": _png_header(2**31 - 1, 2**31 - 1),
+    "PNG one row": _png_header(1, 2**31 - 1),
+    "PNG one column": _png_header(2**31 - 1, 1),
+    "PNG interlaced": _png_header(65535, 65535, interlace=1),
+    "PNG palette": _png_header(65535, 65535, kind=3),
+    "PNG zTXt": _png_with(chunk(b"zTXt", b"k\0\0" + _ZEROS)),
+    "PNG iTXt": _png_with(chunk(b"iTXt", b"k\0\1\0\0\0" + _ZEROS)),
+    "PNG many zTXt": _png_with(*[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20)))] * 64),
+    "PNG no pixels": _png_header(0, 5),
+    "JPEG 65500x65500": _jpeg(65500, 65500),
+    "JPEG progressive": _jpeg(65500, 65500, progressive=True),
+    "JPEG CMYK": _jpeg(65500, 65500, mode="CMYK"),
+    "JPEG one row": _jpeg(1, 65500)[:-200],
+    "JPEG no pixels": _jpeg(0, 5),
+    "GIF 65535x65535": _gif(65535, 65535),
+    "GIF frame beyond the canvas": _gif(3, 5, frame=(65535, 65535)),
+    "GIF no pixels": _gif(0, 0, frame=(0, 0)),
+    "WebP extended": _webp(b"VP8X", bytes(4) + b"\xff\xff\xff" * 2),
+    "WebP lossless": _webp(b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(100)),
+    "WebP lossy": _webp(b"VP8 ", b"\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(100)),
+    "TIFF 100000x100000": _grey_tiff(100_000, 100_000),
+    "TIFF 2^32": _grey_tiff(2**32 - 1, 2**32 - 1),
+    "TIFF LZW": _grey_tiff(100_000, 100_000, (259, 3, 1, 5)),
+    "TIFF turned": _grey_tiff(1, 2**32 - 1, (274, 3, 1, 6)),
+    "TIFF samples": _grey_tiff(3, 5, (277, 4, 1, 2**31)),
+    "TIFF tag of 4 GB": _grey_tiff(3, 5, (273, 4, 2**30, 8)),
+    "BMP 65535x65535": _bmp(65535, 65535),
+    "BMP top down": _bmp(-(2**31), 65535),
+    "BMP run lengths": _bmp(65535, 65535, compression=1),
+}
+HARMLESS: dict[str, bytes] = {  # only the first frame, and what makes pixels, is ever read
+    "GIF of 10,000 frames": save(photo(), "GIF")[:-1] * 1
+    + b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * 10_000
+    + b";",
+    "TIFF whose directory leads to itself": _grey_tiff(3, 5, after=8),
+    "TIFF of 1,000 directories": _many_directories(1000),
+    "PNG iCCP": _png_with(chunk(b"iCCP", b"k\0\0" + _ZEROS)),
+    "APNG of 2^31 frames": _png_with(chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))),
+}

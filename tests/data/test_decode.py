@@ -1,0 +1,275 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.data.images import MODES, WIDTH, chunk, grey3, noise, on_white, photo, png, samples, save
+from vitrail.data.decode import decode
+from vitrail.errors import ImageError
+
+SAMPLES = samples()
+
+
+def pixels(data: bytes, channels: int = 3, **options: object) -> np.ndarray:
+    tensor = decode(data, channels=channels, where="x", max_pixels=10_000_000, **options)
+    return tensor.permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_and_orientation_is_upright_rgb(mode: str, orientation: int) -> None:
+    data, expected = MODES[mode](orientation)
+    np.testing.assert_array_equal(pixels(data), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_grey_model_gets_luma_of_the_same_pixels(mode: str) -> None:
+    data, expected = MODES[mode](6)
+    red, green, blue = (expected[..., i].astype(int) for i in range(3))
+    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    np.testing.assert_array_equal(pixels(data, channels=1)[..., 0], luma)
+
+
+def test_colour_jpeg_equals_its_upright_copy() -> None:
+    image = photo(64, 48)
+    flat = pixels(save(image, "JPEG", quality=95))
+    assert flat.shape == (64, 48, 3)
+    np.testing.assert_array_equal(pixels(save(image, "JPEG", 8, quality=95)), np.rot90(flat))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_first_frame_of_an_animation(kind: str) -> None:
+    first, second = (Image.fromarray(grey3(noise(9, 7, seed=seed))) for seed in (1, 2))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = save(first, kind, save_all=True, append_images=[second], **options)
+    np.testing.assert_array_equal(pixels(data), np.asarray(first))
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth", "row", "key", "expected"),
+    [
+        (0, 4, b"\x0f\x70", 15, [0, 255, 119]),  # grey 0, 15, 7; 15 is the transparent one
+        (0, 8, b"\x00\x07\x63", 7, [0, 255, 99]),
+        (0, 16, b"\x00\x00\x01\x02\x01\x03", 0x102, [0, 255, 1]),
+    ],
+)
+def test_transparent_grey_of_a_png_is_white(
+    kind: int, depth: int, row: bytes, key: int, expected: list[int]
+) -> None:
+    data = png(kind, depth, [row], (1, 3), chunk(b"tRNS", key.to_bytes(2, "big")))
+    assert pixels(data)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_transparent_colour_of_a_png_is_white(depth: int) -> None:
+    step = depth // 8
+    row = b"".join(v.to_bytes(step, "little") for v in (10, 20, 30, 10, 20, 31))
+    row = row if step == 1 else bytes(row[i ^ 1] for i in range(12)).replace(b"\0", b"\7")
+    row = row if step == 1 else b"\x0a\7\x14\7\x1e\7\x0a\7\x14\7\x1f\7"
+    key = b"\0\x0a\0\x14\0\x1e" if step == 1 else b"\x0a\7\x14\7\x1e\7"
+    data = png(2, depth, [row], (1, 2), chunk(b"tRNS", key))
+    assert pixels(data)[0].tolist() == [[255, 255, 255], [10, 20, 31]]
+
+
+def test_sixteen_bit_colour_keeps_the_high_byte() -> None:
+    assert pixels(png(2, 16, [b"\x12\xff\x34\x00\x56\x80"], (1, 1)))[0, 0].tolist() == [18, 52, 86]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bit_grey_of_either_byte_order(order: str) -> None:
+    values = np.array([[0, 128, 129, 257, 65535], [385, 386, 4095, 4096, 32768]], order + "u2")
+    image = Image.frombytes("I;16B" if order == ">" else "I;16", (5, 2), values.tobytes())
+    expected = np.floor(values.astype(float) / 257 + 0.5)
+    np.testing.assert_array_equal(pixels(save(image, "TIFF"))[..., 0], expected)
+
+
+def test_premultiplied_alpha_is_composited_on_white() -> None:
+    straight, alpha = noise(6, 5, 3, seed=1), noise(6, 5, seed=2)
+    alpha[0] = 255
+    data = save(Image.fromarray(np.dstack([straight, alpha])), "TIFF")
+    np.testing.assert_array_equal(pixels(data), on_white(straight, alpha[..., None]))
+    at = data.index(b"\x52\x01\x03\x00\x01\x00\x00\x00\x02\x00")  # ExtraSamples: unassociated alpha
+    premultiplied = data[: at + 8] + b"\x01" + data[at + 9 :]
+    np.testing.assert_array_equal(pixels(premultiplied)[0], straight[0])
+
+
+def test_white_is_zero_tiff_of_sixteen_bits() -> None:
+    data = save(Image.fromarray(np.array([[0, 65535, 257]], np.uint16)), "TIFF")
+    at = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00\x01\x00")  # photometric: black is zero
+    assert pixels(data)[0, :, 0].tolist() == [0, 255, 1]
+    inverted = data[: at + 8] + b"\x00" + data[at + 9 :]
+    assert pixels(inverted)[0, :, 0].tolist() == [255, 0, 254]
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (np.array([[0, 65536]], np.int32), r"a\.tif: integer pixels from 0 to 65536; .* 0 to 65535"),
+        (np.array([[-1, 5]], np.int32), r"integer pixels from -1 to 5"),
+        (np.array([[0, 1.5]], np.float32), r"floating-point pixels from 0 to 1\.5; .* 0 to 1"),
+        (np.array([[0, np.nan]], np.float32), r"floating-point pixels from nan to nan"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(values: np.ndarray, match: str) -> None:
+    data = save(Image.fromarray(values), "TIFF")
+    with pytest.raises(ImageError, match=match):
+        decode(data, channels=3, where="a.tif", max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"", "x: the file is empty"),
+        (b"%PDF-1.7 ...", "unsupported format: PDF;"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg">', "SVG"),
+        (b"  <!DOCTYPE html><html>", "HTML"),
+        (b"\xd7\xcd\xc6\x9a\0\0", "WMF"),
+        (b"\0\0\x01\0\x01\0", "icon"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"SIMPLE  =                    T", "FITS"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "unknown, begins with 52 49 46 46"),
+        (b"hello", "JPEG, PNG, WebP, GIF, TIFF and BMP are read"),
+    ],
+)
+def test_other_files_are_named(data: bytes, name: str) -> None:
+    with pytest.raises(ImageError, match=name):
+        pixels(data)
+
+
+def test_too_many_pixels_are_refused_and_the_limit_is_allowed() -> None:
+    data = save(photo(20, 30), "PNG")
+    assert decode(data, channels=3, where="x", max_pixels=600).shape == (3, 20, 30)
+    with pytest.raises(ImageError, match=r"^x: 20x30 = 600 pixels, more than max_pixels=599;"):
+        decode(data, channels=3, where="x", max_pixels=599)
+
+
+WHOLE_UP_TO_ITS_END = [name for name in SAMPLES if not name.startswith(("GIF", "BMP"))]
+
+
+@pytest.mark.parametrize("name", WHOLE_UP_TO_ITS_END)
+def test_every_cut_is_noticed(name: str) -> None:
+    data = SAMPLES[name]
+    for length in [*range(0, len(data), 1 + len(data) // 300), len(data) - 2, len(data) - 1]:
+        with pytest.raises(ImageError):
+            pixels(data[:length])
+
+
+@pytest.mark.parametrize("name", ["GIF", "GIF animated", "BMP", "BMP palette"])
+def test_a_cut_is_noticed_or_takes_no_pixel_of_the_first_frame(name: str) -> None:
+    data = SAMPLES[name]
+    whole = pixels(data)
+    for length in range(0, len(data), 1 + len(data) // 300):
+        try:
+            np.testing.assert_array_equal(pixels(data[:length]), whole)
+        except ImageError:
+            continue
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG grey", "JPEG restart"])
+def test_jpeg_cut_but_ended_is_noticed(name: str) -> None:
+    """Decoders fill what is missing with grey and only warn."""
+    data = SAMPLES[name]
+    start = data.index(b"\xff\xda") + 20
+    for length in range(start, len(data) - 20, 7):
+        with pytest.raises(ImageError, match="truncated|cut off"):
+            pixels(data[:length].rstrip(b"\xff") + b"\xff\xd9")
+
+
+def test_what_follows_the_end_of_a_jpeg_does_not_matter() -> None:
+    data = SAMPLES["JPEG"]
+    np.testing.assert_array_equal(pixels(data + b"motion photo" * 9), pixels(data))
+    np.testing.assert_array_equal(pixels(data + data), pixels(data))
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 4, b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0"])
+def test_damaged_metadata_of_a_jpeg_does_not_matter(damage: bytes) -> None:
+    data = save(photo(), "JPEG")
+    segment = b"\xff\xe1" + (len(damage) + 2).to_bytes(2, "big") + damage
+    np.testing.assert_array_equal(pixels(data[:2] + segment + data[2:]), pixels(data))
+
+
+def test_profile_and_comment_are_ignored() -> None:
+    image, text = photo(), b"<script>" * 8000
+    for kind in ("JPEG", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        plain = pixels(save(image, kind, **options))
+        data = save(image, kind, icc_profile=b"broken" * 100, xmp=text[:60000], **options)
+        np.testing.assert_array_equal(pixels(data), plain)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shape"),
+    [
+        ((100, 60), (200, 120)),  # half would be 100 x 60: enough
+        ((101, 60), (200, 120)),
+        ((25, 15), (25, 15)),
+        ((26, 15), (50, 30)),
+        ((1, 1), (25, 15)),
+        ((201, 1), (200, 120)),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpeg_shrinks_while_it_is_enough(
+    wanted: tuple[int, int], shape: tuple[int, int], orientation: int
+) -> None:
+    upright = photo(200, 120)
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose.ROTATE_90)
+    data = save(stored, "JPEG", orientation, quality=95)
+    shape = (100, 60) if wanted == (100, 60) else shape
+    small = pixels(data, shrink_to=wanted)
+    assert small.shape == (*shape, 3)
+    reference = np.asarray(upright.resize(shape[::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(small - reference).mean() < 4
+    np.testing.assert_array_equal(
+        pixels(save(stored, "PNG", orientation), shrink_to=wanted), np.asarray(upright)
+    )
+
+
+def check_mutation(name: str, edits: list[tuple[float, int]], keep: float) -> None:
+    """Change bytes at the given places (0 to 1), keep a part; only ImageError may come out."""
+    data = bytearray(SAMPLES[name])
+    for place, value in edits:
+        data[int(place * (len(data) - 1))] = value
+    try:
+        got = decode(
+            bytes(data[: int(keep * len(data))]), channels=3, where="x", max_pixels=1_000_000
+        )
+    except ImageError as error:
+        assert str(error).startswith("x: ") and "\n" not in str(error)
+        assert " at 0x" not in str(error)
+    else:
+        assert got.shape[0] == 3 and min(got.shape) > 0
+
+
+places = st.floats(0, 1) | st.floats(0, 0.1)
+mutations = given(
+    name=st.sampled_from(sorted(SAMPLES)),
+    edits=st.lists(st.tuples(places, st.integers(0, 255)), max_size=6),
+    keep=st.just(1.0) | st.floats(0, 1),
+)
+relaxed = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@mutations
+@settings(max_examples=400, deadline=None, suppress_health_check=relaxed)
+def test_d1_mutated_images_give_pixels_or_image_errors(
+    name: str, edits: list[tuple[float, int]], keep: float
+) -> None:
+    check_mutation(name, edits, keep)
+
+
+@pytest.mark.slow
+@mutations
+@settings(max_examples=10_000, deadline=None, suppress_health_check=relaxed)
+def test_d1_ten_thousand_mutated_images(
+    name: str, edits: list[tuple[float, int]], keep: float
+) -> None:
+    check_mutation(name, edits, keep)
