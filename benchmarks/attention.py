@@ -2,9 +2,9 @@
 
     python benchmarks/attention.py --rounds 15 --threads 1
 
-One round times both, in alternating order, so that other work on the machine falls on both alike. A
-ratio above 1 means that the fused kernel is faster. Timed is what a model does between its qkv and its
-output projection, on the same memory layout; training means forward and backward.
+One round times both, in alternating order, so that other work on the machine falls on both alike.
+A ratio above 1 means that the fused kernel is faster. Timed is what a model does between its qkv
+and its output projection, on the same memory layout; training means forward and backward.
 """
 
 import argparse

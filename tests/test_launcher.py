@@ -1,7 +1,7 @@
-"""The launcher, on a tiny project of its own: no network, and a build backend that can be told to fail.
+"""The launcher, on a tiny project of its own: no network, a build backend that fails when told to.
 
-The backend stands in the project (PEP 517 `backend-path`), so real virtual environments and the real
-pip are used. It appends a line to `installs.log` at each installation.
+The backend stands in the project (PEP 517 `backend-path`), so real virtual environments and the
+real pip are used. It appends a line to `installs.log` at each installation.
 """
 
 import os
@@ -42,10 +42,12 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
     name = "vitrail-0-py3-none-any.whl"
     info = "vitrail-0.dist-info/"
     extras = "".join(f"Provides-Extra: {extra}\\n" for extra in ("track", "test", "peer"))
+    about = "Metadata-Version: 2.1\\nName: vitrail\\nVersion: 0\\n" + extras
+    tags = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
     with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
         wheel.writestr("vitrail.pth", os.path.abspath("src"))
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: vitrail\\nVersion: 0\\n" + extras)
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "METADATA", about)
+        wheel.writestr(info + "WHEEL", tags)
         wheel.writestr(info + "RECORD", "")
     return name
 """
@@ -147,7 +149,9 @@ def broken_python(folder: Path, name: str, text: str) -> None:
 def lie(folder: Path, code: str) -> str:
     """Give a PYTHONPATH under which the interpreter runs `code` first, but not its children."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(f"import os, sys\nos.environ.pop('PYTHONPATH')\n{code}")
+    (folder / "sitecustomize.py").write_text(
+        f"import os, sys\nos.environ.pop('PYTHONPATH')\n{code}"
+    )
     return str(folder)
 
 
@@ -304,7 +308,7 @@ def test_a_package_that_cannot_be_fetched_is_named(project: Project) -> None:
     with (project.root / "pyproject.toml").open("a") as file:
         file.write('dependencies = ["vitrail-no-such-package"]\n')
     backend = (project.root / "backend.py").read_text()
-    backend = backend.replace('"".join(f', '"Requires-Dist: vitrail-no-such-package\\n" + "".join(f')
+    backend = backend.replace("+ extras", '+ extras + "Requires-Dist: vitrail-no-such-package\\n"')
     (project.root / "backend.py").write_text(backend)
     _, err = project.run("hello", code=2)
     assert "No matching distribution found for vitrail-no-such-package; check the network" in err
@@ -374,7 +378,8 @@ def test_vitrail_python_is_checked(tmp_path: Path, script: str, message: str) ->
 def test_the_tests_run_in_two_groups_and_both_always_run(tmp_path: Path) -> None:
     project = Project(tmp_path / "new")
     (project.root / "test_here.py").write_text(
-        "import pytest\ndef test_fails(): assert False\n@pytest.mark.compile\ndef test_compile(): pass\n"
+        "import pytest\ndef test_fails(): assert False\n"
+        "@pytest.mark.compile\ndef test_compile(): pass\n"
     )
     with (project.root / "pyproject.toml").open("a") as file:
         file.write('[tool.pytest.ini_options]\nmarkers = ["compile", "slow", "gpu"]\n')

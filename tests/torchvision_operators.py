@@ -1,8 +1,8 @@
 """Stands in for torchvision's compiled operators where they cannot be loaded.
 
-timm and transformers import torchvision, and torchvision's import fails where its compiled part does
-not fit the installed PyTorch, as the usual wheel beside a CPU build. The references in our tests call
-none of those operators; their names are all that the import asks for.
+timm and transformers import torchvision, and torchvision's import fails where its compiled part
+does not fit the installed PyTorch, as the usual wheel beside a CPU build. The references in our
+tests call none of those operators; their names are all that the import asks for.
 """
 
 from importlib.util import find_spec

@@ -3,9 +3,10 @@
     python tools/build_glyphs.py --scratch /tmp/fonts builtin
     python tools/build_glyphs.py --scratch /tmp/fonts --styles 9 tree OUT --classes 62 --jitter 4
     python tools/build_glyphs.py --scratch /tmp/fonts contact OUT
+    python tools/build_glyphs.py --scratch /tmp/fonts salt
 
-Needs Debian or a derivative with `apt-get` and `dpkg-deb`, up-to-date package lists, and an ordinary
-user's rights: packages are unpacked into the scratch folder, nothing is installed. What is made
+Needs Debian or a derivative with `apt-get` and `dpkg-deb`, up-to-date package lists, and no rights
+of root: packages are unpacked into the scratch folder, nothing is installed. What is made
 depends on the versions of the packages and on those of Pillow and FreeType, else on nothing.
 
 Which fonts: those of `glyphs/catalogue.py` whose package states an OFL, Apache, public-domain, MIT
@@ -21,6 +22,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 
 from glyphs.catalogue import PACKAGES
 from glyphs.choose import Chosen, Report, choose, read_all
+from glyphs.groups import find_salt, similarity
 from glyphs.packages import fetch
 from glyphs.render import Picture, fit_letter
 from glyphs.tree import Tree, write_tree
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     tree.add_argument("--seed", type=int, default=0, help="of the jitter")
     contact = jobs.add_parser("contact", help="pages with all fonts, to look at")
     contact.add_argument("out", type=Path)
+    jobs.add_parser("salt", help="find SALT of glyphs/groups.py anew, after the fonts have changed")
     return top
 
 
@@ -80,6 +83,9 @@ def main() -> None:
     elif args.job == "contact":
         for page in contact_sheets(select(args, ascii_uppercase, args.styles), args.out):
             print(page)
+    elif args.job == "salt":
+        chosen = select(args, ascii_uppercase, args.styles)
+        print(find_salt(similarity(chosen.alphabets), chosen.groups))
     else:
         tree = Tree(ALPHABETS[args.classes], args.size, args.images, args.jitter, args.seed)
         print(write_tree(select(args, tree.letters, args.styles), tree, args.out))

@@ -1,11 +1,13 @@
 """Frozen, strictly checked settings that go to JSON and come back."""
 
 import json
-from typing import Any, Self
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitrail.errors import ConfigError, did_you_mean
+
+C = TypeVar("C", bound="Config")  # not Self, which the shape checker of the tests cannot read
 
 
 class Config(BaseModel):
@@ -21,18 +23,18 @@ class Config(BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: Any, where: str) -> Self:
+    def parse(cls: type[C], values: Any, where: str) -> C:
         """Check `values` (what JSON gave) and build the settings.
 
         Raises:
-            ConfigError: a key is unknown or a value is out of range; one line that begins with `where`.
+            ConfigError: a key is unknown or a value is out of range; the line begins with `where`.
         """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{where}: {describe(error, cls)}") from None
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: C, **changes: Any) -> C:
         """Copy with some settings changed, and checked again."""
         return type(self)(**(dict(self) | changes))
 
@@ -43,7 +45,7 @@ class Config(BaseModel):
 
 
 def describe(error: ValidationError, cls: type[BaseModel]) -> str:
-    """Say in one line what is wrong with the first faulty setting: its name, what came, what is allowed."""
+    """Say in one line what is wrong with the first faulty setting: its name, what came, why not."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
@@ -59,10 +61,16 @@ def describe(error: ValidationError, cls: type[BaseModel]) -> str:
 
 def _known(cls: type[BaseModel], path: list[str]) -> list[str]:
     """List the settings of the group that `path` leads to."""
+    groups = [cls]
     for part in path:
-        field = cls.model_fields.get(part)
-        nested = field.annotation if field else None
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
-            return []
-        cls = nested
-    return list(cls.model_fields)
+        fields = [group.model_fields[part] for group in groups if part in group.model_fields]
+        # not a field: a place in a list, or the kind of one of several groups
+        groups = [each for field in fields for each in _groups(field.annotation)] or groups
+    return [name for group in groups for name in group.model_fields]
+
+
+def _groups(annotation: Any) -> list[type[BaseModel]]:
+    """Find the groups of settings in a type such as `Optim | None` or `list[Optim]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in _groups(part)]

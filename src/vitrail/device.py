@@ -27,7 +27,9 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={name!r}: PyTorch sees no GPU here; use device=cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
+        raise ConfigError(
+            f"device={name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0"
+        )
     return device
 
 

@@ -11,13 +11,13 @@
     ├── StorageError      a disk that is full or cannot be written
     └── DivergedError     a training whose loss is no longer finite
 
-A message is one line: where, what came, what is allowed, what to do. The command line prints it after
-`error: ` and exits with 2. Everything else that is raised is a bug of ours and keeps its traceback.
+A message is one line: where, what came, what is allowed, what to do. The command line prints it
+after `error: ` and exits with 2. Everything else that is raised is a bug of ours and keeps its
+traceback.
 """
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
-from os.path import commonprefix
 
 
 class VitrailError(Exception):
@@ -63,19 +63,22 @@ class DivergedError(VitrailError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest known names: `"; did you mean 'a' or 'b'?"`, or nothing if none is near.
 
-    Near are names that contain what was given (or its beginning, if that is short) and names spelled
+    Near are names that begin with what was given, contain it (three letters or more) or are spelled
     alike, whatever the case; at most three, the most alike first.
     """
     scores = {each: _likeness(name.casefold(), each.casefold()) for each in known}
     near = [each for each in scores if scores[each] > 0]
-    near.sort(key=lambda each: (scores[each], len(commonprefix([name, each]))), reverse=True)
+    near.sort(key=scores.__getitem__, reverse=True)
     return f"; did you mean {' or '.join(repr(each) for each in near[:3])}?" if near else ""
 
 
 def _likeness(name: str, known: str) -> float:
-    """How alike two spellings are: 0 if not at all, 1 if equal, above 1 if `known` begins with `name`."""
+    """How alike two spellings are: 0 if not at all, above 1 if `known` begins with `name`."""
     ratio = SequenceMatcher(None, name, known).ratio()
     if name and known.startswith(name):
         return 1 + ratio
     contained = len(name) >= 3 and name in known
-    return ratio if contained or ratio >= 0.6 else 0.0
+    if not contained and ratio < 0.6:
+        return 0.0
+    same_place = sum(a == b for a, b in zip(name, known, strict=False))
+    return ratio + same_place / 1000  # breaks ties: `ViT-Base/16` is nearer to B/16 than to S/16

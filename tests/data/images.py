@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitrail.data.decode import decode
+
 Bytes8 = NDArray[np.uint8]
 HEIGHT, WIDTH = 40, 24  # upright; multiples of 8, so that flat JPEG blocks are exact
 
@@ -54,6 +56,12 @@ def save(image: Image.Image, kind: str, orientation: int = 1, **options: object)
     return out.getvalue()
 
 
+def pixels(data: bytes, channels: int = 3, **options: object) -> Bytes8:
+    """Decode to [height, width, channels]."""
+    tensor = decode(data, channels=channels, where="x", max_pixels=10_000_000, **options)
+    return tensor.permute(1, 2, 0).numpy()
+
+
 def png(kind: int, depth: int, rows: list[bytes], size: tuple[int, int], *extra: bytes) -> bytes:
     """Write a PNG by hand: colour type, bits, raw rows, (height, width), chunks before the data."""
     header = struct.pack(">IIBBBBB", size[1], size[0], depth, kind, 0, 0, 0)
@@ -66,7 +74,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-# --- what each mode must become, in plain numpy ----------------------------------------------------
+# --- what each mode must become, in plain numpy ---
 
 
 def on_white(colours: Bytes8, alpha: Bytes8) -> Bytes8:
@@ -85,7 +93,7 @@ def cmyk_to_rgb(cmyk: Bytes8) -> Bytes8:
 
 
 def ycck_to_rgb(ycck: Bytes8) -> Bytes8:
-    """ITU-R 601 in the integers of libjpeg gives C, M, Y of the inverted inks; K is inverted too."""
+    """ITU-R 601 in the integers of libjpeg gives the inks, which are inverted, as is K."""
     y, cb, cr, k = (ycck[..., i].astype(int) for i in range(4))
     cb, cr = cb - 128, cr - 128
     red = y + ((91881 * cr + 32768) >> 16)
@@ -95,7 +103,7 @@ def ycck_to_rgb(ycck: Bytes8) -> Bytes8:
     return cmyk_to_rgb(np.concatenate([inks, 255 - k[..., None]], axis=-1).astype(np.uint8))
 
 
-# --- one file of each mode -------------------------------------------------------------------------
+# --- one file of each mode ---
 
 Made = tuple[bytes, Bytes8]  # the file, and the upright RGB pixels that it must give
 
@@ -218,35 +226,3 @@ MODES: dict[str, Callable[[int], Made]] = {
     "I TIFF": lambda o: grey32("TIFF", o),
     "F TIFF": lambda o: floating("TIFF", o),
 }
-
-
-def photo(height: int = 37, width: int = 50, seed: int = 0) -> Image.Image:
-    """Smooth colours with a little noise, as photographs have."""
-    rough = Image.fromarray(noise(5, 7, 3, seed=seed)).resize((width, height), 3)
-    grain = np.random.default_rng(seed).integers(-6, 7, (height, width, 3))
-    return Image.fromarray((np.asarray(rough) + grain).clip(0, 255).astype(np.uint8))
-
-
-def samples() -> dict[str, bytes]:
-    """Whole, ordinary files of the six formats, in several forms."""
-    image = photo()
-    frames = [photo(seed=1), photo(seed=2)]
-    return {
-        "JPEG": save(image, "JPEG", 6, quality=90),
-        "JPEG grey": save(image.convert("L"), "JPEG"),
-        "JPEG progressive": save(image, "JPEG", progressive=True),
-        "JPEG restart": save(image, "JPEG", restart_marker_blocks=2),
-        "PNG": save(image, "PNG", 8),
-        "PNG palette": save(image.quantize(16), "PNG", transparency=3),
-        "WebP": save(image, "WEBP", 3, quality=80),
-        "WebP lossless": save(image.convert("RGBA"), "WEBP", lossless=True),
-        "WebP animated": save(image, "WEBP", save_all=True, append_images=frames),
-        "GIF": save(image.quantize(32), "GIF"),
-        "GIF animated": save(image, "GIF", save_all=True, append_images=frames),
-        "TIFF": save(image, "TIFF", 5),
-        "TIFF LZW": save(image, "TIFF", compression="tiff_lzw"),
-        "TIFF deflate": save(image, "TIFF", compression="tiff_adobe_deflate"),
-        "TIFF JPEG": save(image, "TIFF", compression="jpeg"),
-        "BMP": save(image, "BMP"),
-        "BMP palette": save(image.quantize(16), "BMP"),
-    }

@@ -81,7 +81,7 @@ def has_letters(font: TTFont, letters: str) -> bool:
 def read_face(path: Path, face: Face, letters: str) -> Face | str:
     """Fill in what the font file says; give the reason instead if it cannot be used."""
     try:
-        with TTFont(path, lazy=True) as font:
+        with path.open("rb") as stream, TTFont(stream, lazy=True) as font:
             if "fvar" in font:
                 return "variable font"
             if not {"glyf", "CFF "} & set(font.keys()):

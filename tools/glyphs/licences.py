@@ -24,7 +24,10 @@ TEXTS = (  # what a free-text copyright file must hold -> what it is
 )
 COPYLEFT = r"general public licen[sc]e|\bgpl\b"
 MIXED = COPYLEFT + r"|lppl|project public licen[sc]e|gust font|creative commons|public domain"
-NOT_FONTS = r"\.(xml|xsl|txt|md|html?|css|js|py|pl|sh|rb|c|h|cpp|java|woff2?|eot|svg|png|pdf|tex|sty|ya?ml)$"
+NOT_FONTS = (
+    r"\.(xml|xsl|txt|md|html?|css|js|py|pl|sh|rb|c|h|cpp|java)$"
+    r"|\.(woff2?|eot|svg|png|pdf|tex|sty|ya?ml)$"
+)
 
 
 def simplify(name: str) -> str:

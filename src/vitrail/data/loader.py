@@ -49,11 +49,13 @@ class Images(Protocol):
 class FileImages:
     """Decodes each image when it is asked for."""
 
-    def __init__(self, split: Split, preprocess: Preprocess, augment: AugmentConfig) -> None:
-        """`augment` says which random crops are taken."""
+    def __init__(
+        self, split: Split, preprocess: Preprocess, augment: AugmentConfig | None = None
+    ) -> None:
+        """`augment` says which random crops are taken; none if it is None."""
         self.split = split
         self.preprocess = preprocess
-        self.augment = augment
+        self.augment = augment or AugmentConfig()
 
     def load(self, i: int, box: NDArray[np.float64] | None) -> UInt8[Tensor, "c h w"]:
         """Read, decode and fit image i. Raises ImageError."""
@@ -154,9 +156,14 @@ def _load(images: Images, seed: int, spans: Sequence[object], workers: int) -> I
         _Spans(images, seed),
         sampler=spans,  # type: ignore[arg-type]
         batch_size=None,
+        collate_fn=_as_it_is,
         num_workers=workers,
         generator=torch.Generator(),  # its seed stays unused; the global one is left alone
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def open_images(

@@ -6,7 +6,7 @@ Saved with every model and used by check, train, evaluate, predict, explain, exp
 import hashlib
 import json
 import math
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ class Preprocess(Config):
     """height * width of the image above which it is refused, before it is decoded"""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> "Preprocess":
         if min(self.size) < 1:
             raise ValueError(f"size={self.size} must be at least 1 pixel high and wide")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -169,12 +169,18 @@ class Preprocess(Config):
         return canvas
 
     def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resize uint8 [c, h, w] to `size`; the values do not depend on the memory layout."""
+        """Resize uint8 [c, h, w] to `size`; the values do not depend on the memory layout.
+
+        Bicubic and bilinear: first along the rows, rounded to 8 bits, then along the columns.
+        """
         if self.interpolation == "nearest":
-            return F.interpolate(image[None], size, mode="nearest-exact")[0].contiguous()
-        if size[1] == 1 and size[0] > 1:  # torch 2.13 gives wrong values for uint8 and a width of 1
-            return self._resize(image.mT, (size[1], size[0])).mT.contiguous()
-        # channels last is the faster layout, and the only one torch 2.13 takes for an output of 1x1
+            rows, columns = _centres(image.shape[1], size[0]), _centres(image.shape[2], size[1])
+            return image[:, rows][:, :, columns].contiguous()
+        if size[1] == 1 and size[0] > 1:
+            # torch 2.13 gives wrong uint8 values for a width of 1, right ones for a height of 1.
+            row = self._resize(image.mT, (1, image.shape[1]))
+            return self._resize(row, (1, size[0])).mT.contiguous()
+        # Channels last is faster, and the only layout torch 2.13 takes for an output of 1x1.
         batch = image[None].contiguous(memory_format=torch.channels_last)
         return F.interpolate(batch, size, mode=self.interpolation, antialias=True)[0].contiguous()
 
@@ -182,6 +188,11 @@ class Preprocess(Config):
 def _nearest(length: float, most: int) -> int:
     """Round to the nearest whole number of pixels, at least 1 and at most `most`; halves go up."""
     return min(most, max(1, math.floor(length + 0.5)))
+
+
+def _centres(source: int, target: int) -> Tensor:
+    """Give the source pixel below the centre of each target pixel, in whole numbers."""
+    return (2 * torch.arange(target) + 1) * source // (2 * target)
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:

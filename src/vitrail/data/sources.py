@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vitrail.data.dataset import Data, Split
@@ -108,6 +109,57 @@ def _require_all_classes(where: str, listing: Listing, classes: list[str]) -> No
 def _split(root: Path, listing: Listing) -> Split:
     keys = tuple(key for key, _ in listing)
     return Split(keys, tuple(label for _, label in listing), FileReader(root, keys))
+
+
+def restrict(data: Data, keys: Mapping[str, Sequence[str]]) -> Data:
+    """Take exactly these samples, in this order: the splits that a run recorded.
+
+    Raises:
+        DataError: one of them is no longer there.
+    """
+    found = {
+        key: (split, i) for split in data.splits.values() for i, key in enumerate(split.keys)
+    }
+    splits = {}
+    for name, wanted in keys.items():
+        missing = [key for key in wanted if key not in found]
+        if missing:
+            raise DataError(
+                f"data={data.name}: {missing[0]!r} of the {name} split is no longer there "
+                f"({len(missing)} are missing); restore the images, or name others with --data"
+            )
+        places = [found[key] for key in wanted]
+        labels = tuple(split.labels[i] for split, i in places)
+        splits[name] = Split(tuple(wanted), labels, Picked(places))
+    return replace(data, splits=splits)
+
+
+class Picked:
+    """Reads chosen samples of other splits."""
+
+    def __init__(self, places: list[tuple[Split, int]]) -> None:
+        """The split and index of each sample."""
+        self.places = places
+
+    def __call__(self, i: int) -> bytes:
+        """Give the bytes of sample i. Raises ImageError."""
+        split, place = self.places[i]
+        return split.read(place)
+
+
+def image_files(path: Path) -> list[Path]:
+    """Give the file itself, or all image files in a folder and below, in natural order.
+
+    Raises:
+        ImageError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise ImageError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        return [path]
+    found = [each for each in path.rglob("*") if each.is_file() and _is_image_name(each.name)]
+    names = natural_order([each.relative_to(path).as_posix() for each in found])
+    return [path / name for name in names]
 
 
 class FileReader:

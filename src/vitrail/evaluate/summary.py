@@ -1,16 +1,12 @@
 """One evaluation as a value: every figure that saved predictions give, for JSON and the report."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from vitrail import metrics
 from vitrail.config import Config
 from vitrail.errors import RunError
 from vitrail.metrics import Bin, ClassScore, Estimate, Outcomes
-
-if TYPE_CHECKING:
-    from vitrail.runs import Predictions
+from vitrail.runs import Predictions
 
 LEVEL = 0.95  # of every interval
 PAIRS = 20  # most confused pairs that are listed
@@ -36,10 +32,10 @@ class Sample(Config):
     key: str
     true: int
     predicted: int
-    confidence: float
-    """Probability of the predicted class."""
+    probability: float
+    """Of the predicted class."""
     true_probability: float
-    """Probability of the true class."""
+    """Of the true class."""
 
 
 class Summary(Config):
@@ -89,7 +85,7 @@ class Summary(Config):
         return matrix
 
 
-def summarise(predictions: "Predictions", *, bootstrap: int = 1000, seed: int = 0) -> Summary:
+def summarise(predictions: Predictions, *, bootstrap: int = 1000, seed: int = 0) -> Summary:
     """Compute every figure of an evaluation from its saved logits.
 
     The same predictions and seed give the same summary, bit for bit.
@@ -101,19 +97,7 @@ def summarise(predictions: "Predictions", *, bootstrap: int = 1000, seed: int = 
         RunError: no images, a logit that is not finite, or keys, classes, labels and logits that
             do not fit together.
     """
-    where = f"predictions of split {predictions.split!r}"
-    logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
-    if not len(predictions.keys):
-        raise RunError(f"{where}: no image could be read; evaluation needs at least one")
-    if logits.shape != (len(predictions.keys), len(predictions.classes)):
-        raise RunError(
-            f"{where}: logits {logits.shape} do not fit {len(predictions.keys)} keys and "
-            f"{len(predictions.classes)} classes; evaluate the run again"
-        )
-    try:
-        seen = metrics.outcomes(logits, labels)
-    except ValueError as error:
-        raise RunError(f"{where}: {error}; evaluate the run again") from None
+    seen = _compare(predictions)
     figures = metrics.estimates(seen, resamples=bootstrap, seed=seed, level=LEVEL)
     scores = metrics.class_scores(seen)
     cells = metrics.confusion_cells(seen)
@@ -139,6 +123,23 @@ def summarise(predictions: "Predictions", *, bootstrap: int = 1000, seed: int = 
         worst=_samples(seen, predictions.keys, _worst(seen)),
         right=_samples(seen, predictions.keys, _right(seen)),
     )
+
+
+def _compare(predictions: Predictions) -> Outcomes:
+    """Check that the predictions fit together, and compare them with the labels."""
+    where = f"predictions of split {predictions.split!r}"
+    logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
+    if not len(predictions.keys):
+        raise RunError(f"{where}: no image could be read; evaluation needs at least one")
+    if logits.shape != (len(predictions.keys), len(predictions.classes)):
+        raise RunError(
+            f"{where}: logits {logits.shape} do not fit {len(predictions.keys)} keys and "
+            f"{len(predictions.classes)} classes; evaluate the run again"
+        )
+    try:
+        return metrics.outcomes(logits, labels)
+    except ValueError as error:
+        raise RunError(f"{where}: {error}; evaluate the run again") from None
 
 
 def _storable(text: str) -> str:
@@ -179,7 +180,7 @@ def _samples(seen: Outcomes, keys: tuple[str, ...], indexes: metrics.Ints) -> tu
             key=_storable(keys[i]),
             true=int(seen.labels[i]),
             predicted=int(seen.predicted[i]),
-            confidence=float(seen.confidence[i]),
+            probability=float(seen.confidence[i]),
             true_probability=float(np.exp(-seen.nll[i])),
         )
         for i in indexes.tolist()

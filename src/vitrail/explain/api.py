@@ -67,19 +67,7 @@ def explain(
         ModelError: the method or upsampling is unknown, the method explains no class but got one,
             the model has no attention, the answer is not finite, or the images do not fit.
     """
-    explainer = EXPLAINERS.get(method)
-    if explainer is None:
-        known = ", ".join(EXPLAINERS)
-        raise ModelError(
-            f"explain: method={method!r} is not one of {known}{did_you_mean(method, EXPLAINERS)}"
-        )
-    if upsampling not in get_args(Upsampling):
-        raise ModelError(f"explain: upsampling={upsampling!r} is not one of bilinear, nearest")
-    if target is not None and not explainer.takes_target:
-        raise ModelError(
-            f"explain: method={method!r} shows where the model looks, for no class in particular; "
-            "leave target out"
-        )
+    explainer = find_explainer(method, upsampling, targeted=target is not None)
     check_images(images)
     heat = explainer.heat(model, images, target).detach()
     if not heat.isfinite().all():
@@ -90,15 +78,35 @@ def explain(
     return to_unit_range(to_pixels(heat.float(), images.shape[-2:], upsampling))
 
 
+def find_explainer(method: str, upsampling: str, *, targeted: bool) -> Explainer:
+    """Look a method up and refuse what it cannot do.
+
+    Raises:
+        ModelError: the method or upsampling is unknown, or a class is given that it would ignore.
+    """
+    explainer = EXPLAINERS.get(method)
+    if explainer is None:
+        near = did_you_mean(method, EXPLAINERS)
+        raise ModelError(f"explain: method={method!r} is not one of {', '.join(EXPLAINERS)}{near}")
+    known = get_args(Upsampling)
+    if upsampling not in known:
+        raise ModelError(f"explain: upsampling={upsampling!r} is not one of {', '.join(known)}")
+    if targeted and not explainer.takes_target:
+        raise ModelError(
+            f"explain: method={method!r} shows where the model looks, for no class in particular; "
+            "leave target out"
+        )
+    return explainer
+
+
 def to_pixels(
     heat: Float[Tensor, "b rows columns"],
     size: torch.Size | tuple[int, int],
     upsampling: Upsampling,
 ) -> Float[Tensor, "b h w"]:
     """Bring maps over patches to `size` (height, width) in pixels."""
-    corners = (
-        False if upsampling == "bilinear" else None
-    )  # the centre of a patch is where it belongs
+    # Not aligned at the corners, so that the centre of a patch stays where it is in the image.
+    corners = False if upsampling == "bilinear" else None
     grown = F.interpolate(heat[:, None], size=tuple(size), mode=upsampling, align_corners=corners)
     return grown[:, 0]
 

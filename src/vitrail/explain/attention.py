@@ -132,8 +132,8 @@ def resolve_index(what: str, index: int, count: int) -> int:
 
 
 def on_grid(
-    vit: ViT, over_tokens: Float[Tensor, "*b n"], images: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "*b rows columns"]:
+    vit: ViT, over_tokens: Float[Tensor, "*any n"], images: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "*any rows columns"]:
     """Drop the tokens without a place and lay the others out as the patches of the images lie."""
     grid = vit.grid_of(*images.shape[-2:])
     return over_tokens[..., vit.prefix_tokens :].reshape(*over_tokens.shape[:-1], *grid)

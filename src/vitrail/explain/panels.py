@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from vitrail.explain.render import (
     MINIMUM_SIDE,
@@ -26,8 +26,9 @@ from vitrail.explain.render import (
 GAP = 10  # pixels between pictures and around all
 LINE = 26  # pixels, height of a line of words
 DPI = 100.0
-LETTER = 8.0  # pixels, about the width of a letter
+POINTS = 10  # size of the letters
 LONGEST_NAME = 60  # letters of a class name in a caption
+Maps = Float[np.ndarray, "rows columns h w"]
 INK = "#1a1a1a"
 LACKING = "\N{REPLACEMENT CHARACTER}"  # stands for what the typeface cannot show
 
@@ -37,8 +38,8 @@ class Words:
     """A line of text: its anchor in pixels from the left and the top, and how it lies there."""
 
     text: str
-    x: float
-    y: float  # of the middle of the line
+    x: int | float
+    y: int | float  # of the middle of the line
     align: Literal["left", "center", "right"] = "center"
     bold: bool = False
 
@@ -50,8 +51,8 @@ def strip(
     caption: str = "",
     colours: ColourMap = "plasma",
     minimum_side: int = MINIMUM_SIDE,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Show a picture and beside it each heat laid over it, with their names above and a caption below.
+) -> Picture:
+    """Show a picture and beside it each heat laid over it, names above, a caption below.
 
     Args:
         picture: what the model saw.
@@ -80,7 +81,7 @@ def strip(
 
 
 def panel(
-    maps: Float[np.ndarray, "rows columns h w"],
+    maps: Maps,
     row_titles: Sequence[str],
     column_titles: Sequence[str],
     *,
@@ -89,29 +90,46 @@ def panel(
     value_range: tuple[float, float] | None = None,
     colours: ColourMap = "viridis",
     cell_side: int = 72,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Show many small maps in rows and columns, such as layers and heads, with titles on both sides.
+) -> Picture:
+    """Show many small maps in rows and columns, such as layers and heads, with their titles.
 
     Args:
-        maps: any finite values.
+        maps: [rows, columns, h, w], any finite values.
         row_titles: one a row, at the left.
         column_titles: one a column, above.
         title: above all.
         note: below all; says how to read the colours, which `value_range` decides.
-        value_range: from the darkest to the brightest colour; if None, each map has its own lowest and
-            highest value for these, and a constant map is dark.
+        value_range: from the darkest to the brightest colour; if None, each map has its own lowest
+            and highest value for these, and a constant map is dark.
         colours: of the values.
         cell_side: small maps are enlarged by a whole factor up to this many pixels.
     Raises:
-        ValueError: titles and maps differ in number, or a value is not finite or out of range.
+        ValueError: titles and maps differ in number, there are no maps, or a value is not finite
+            or out of range.
     """
-    if (len(row_titles), len(column_titles)) != maps.shape[:2]:
+    if (len(row_titles), len(column_titles)) != maps.shape[:2] or not maps.size:
         raise ValueError(
             f"{len(row_titles)} and {len(column_titles)} titles do not fit maps of {maps.shape[:2]}"
         )
-    low, high = value_range or (0.0, 1.0)
-    values = _each_to_unit_range(maps) if value_range is None else maps
-    height, width = enlarge(np.zeros((*maps.shape[2:], 3), np.uint8), cell_side).shape[:2]
+    if not np.isfinite(maps).all():
+        raise ValueError("maps must be finite")
+    if value_range is None:
+        maps, value_range = _each_to_unit_range(maps), (0.0, 1.0)
+    images = [
+        [enlarge(colourise(each, colours, value_range), cell_side) for each in row] for row in maps
+    ]
+    return _table(images, row_titles, column_titles, title, note)
+
+
+def _table(
+    images: Sequence[Sequence[Picture]],
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    title: str,
+    note: str,
+) -> Picture:
+    """Lay out pictures of one size in rows and columns."""
+    height, width = images[0][0].shape[:2]
     gap = 4
     top = GAP + (LINE if title else 0) + LINE
     left = GAP + max([_width_of(each) for each in row_titles], default=0) + gap
@@ -128,26 +146,25 @@ def panel(
         y = top + i * (height + gap)
         words.append(Words(name, left - 2 * gap, y + height / 2, "right"))
         for j in range(len(column_titles)):
-            image = enlarge(colourise(values[i, j], colours, (low, high)), cell_side)
-            _paste(canvas, image, y, left + j * (cell + gap) + (cell - width) // 2)
+            _paste(canvas, images[i][j], y, left + j * (cell + gap) + (cell - width) // 2)
     for j, name in enumerate(column_titles):
         words.append(Words(name, left + j * (cell + gap) + cell / 2, top - LINE / 2))
     return write_words(canvas, words)
 
 
 def caption_of(label: str, probability: float) -> str:
-    """Say a class and its probability in [0, 1] in one line, such as `tabby cat  97.3 %`."""
+    """Say a class and its probability in [0, 1] in one line, such as `tabby cat: 97.3 %`."""
     name = plain(label)
     if len(name) > LONGEST_NAME:
         name = name[: LONGEST_NAME - 1] + "…"
-    return f"{name}  {100 * probability:.1f} %"
+    return f"{name}: {100 * probability:.1f} %"
 
 
 def plain(text: str) -> str:
     """Keep what the typeface can show, in one line.
 
-    White space becomes a space. Control characters, direction marks and letters that the typeface lacks
-    become a replacement character: they would be invisible, or make matplotlib warn.
+    White space becomes a space. Control characters, direction marks and letters that the typeface
+    lacks become a replacement character: they would be invisible, or make matplotlib warn.
     """
     spaced = " ".join(text.split())
     return "".join(letter if _can_show(letter) else LACKING for letter in spaced)
@@ -166,18 +183,19 @@ def write_words(canvas: Picture, words: Sequence[Words]) -> Picture:
     figure.figimage(canvas, 0, 0, origin="upper")
     for line in words:
         figure.text(
-            (line.x) / (width + 0.5),
+            line.x / (width + 0.5),
             1 - line.y / (height + 0.5),
             plain(line.text),
-            fontproperties=FontProperties(fname=_typeface(line.bold), size=10),
+            fontproperties=FontProperties(fname=_typeface(line.bold), size=POINTS),
             color=INK,
             ha=line.align,
             va="center_baseline",
             parse_math=False,  # `$` in a class name is a dollar
             usetex=False,
         )
-    drawn.draw()
-    return np.ascontiguousarray(np.asarray(drawn.buffer_rgba())[:height, :width, :3])
+    drawn.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(drawn.buffer_rgba())  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(pixels[:height, :width, :3])
 
 
 def _can_show(letter: str) -> bool:
@@ -201,7 +219,13 @@ def _typeface(bold: bool) -> Path:
 
 
 def _width_of(text: str) -> int:
-    return int(LETTER * len(plain(text))) if text else 0
+    """Measure a line of words in pixels, in bold, which is the wider."""
+    from matplotlib.ft2font import FT2Font
+
+    font = FT2Font(str(_typeface(bold=True)))
+    font.set_size(POINTS, DPI)
+    font.set_text(plain(text))
+    return int(font.get_width_height()[0] / 64) + 1  # FreeType counts in 64ths of a pixel
 
 
 def _blank(height: int, width: int) -> Picture:
@@ -212,7 +236,7 @@ def _paste(canvas: Picture, image: Picture, top: int, left: int) -> None:
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
-def _each_to_unit_range(maps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _each_to_unit_range(maps: Maps) -> Maps:
     """Scale each map from its lowest to its highest value; a constant map is 0."""
     low, high = maps.min(axis=(2, 3), keepdims=True), maps.max(axis=(2, 3), keepdims=True)
     return np.where(high > low, (maps - low) / np.where(high > low, high - low, 1), 0.0)

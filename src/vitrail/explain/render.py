@@ -1,6 +1,7 @@
 """Heat as colour on a picture. Pictures are uint8 [height, width, 3] everywhere here."""
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,8 +18,8 @@ ColourMap = Literal[
 MINIMUM_SIDE = 224  # pixels; a smaller picture shows nothing on a screen
 MAXIMUM_SIDE = 4096  # pixels; up to which a small picture is enlarged
 
-Picture = UInt8[np.ndarray, "h w 3"]
-Heat = Float[np.ndarray, "h w"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # height, width
+Heat = Float[np.ndarray, "_ _"]
 
 
 def to_picture(image: UInt8[Tensor, "c h w"]) -> Picture:
@@ -39,7 +40,7 @@ def overlay(
     colours: ColourMap = "plasma",
     strength: float = 0.75,
     minimum_side: int = MINIMUM_SIDE,
-) -> UInt8[np.ndarray, "H W 3"]:
+) -> Picture:
     """Lay heat over a picture; where there is none, the picture is untouched.
 
     Args:
@@ -56,7 +57,8 @@ def overlay(
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength} must be in [0, 1]")
     colour = colourise(heat, colours).astype(np.float32)
-    cover = strength * heat[:, :, None].astype(np.float32)
+    # The root lets weak heat show its colour; linear cover would leave nothing to see below 0.3.
+    cover = strength * np.sqrt(heat[:, :, None].astype(np.float32).clip(0, 1))
     mixed = (1 - cover) * picture + cover * colour
     return enlarge(np.rint(mixed).astype(np.uint8), minimum_side)
 
@@ -69,23 +71,33 @@ def colourise(
     """Give each value its colour, `value_range` from the darkest to the brightest.
 
     Raises:
-        ValueError: a value is outside the range or not finite, or the colours are unknown.
+        ValueError: a value is outside the range or not finite.
     """
-    import matplotlib  # costs a third of a second; only pictures need it
-
-    if colours not in get_args(ColourMap):
-        raise ValueError(f"colours={colours!r} is not one of {', '.join(get_args(ColourMap))}")
     low, high = value_range
     slack = 1e-5 * (high - low)  # a cosine of 1 + 1e-7 is a 1
     if not ((heat >= low - slack) & (heat <= high + slack)).all():
         raise ValueError(f"heat must be finite and in [{low}, {high}]")
-    table = matplotlib.colormaps[colours](np.arange(256), bytes=True)[:, :3]
     places = np.clip(np.rint((heat - low) / (high - low) * 255), 0, 255)
-    return np.asarray(table[places.astype(np.uint8)])
+    return colour_table(colours)[places.astype(np.uint8)]
 
 
-def enlarge(picture: Picture, minimum_side: int = MINIMUM_SIDE) -> UInt8[np.ndarray, "H W 3"]:
-    """Repeat pixels until the shorter side has at least `minimum_side`; each stays a visible square.
+@cache
+def colour_table(name: str) -> UInt8[np.ndarray, "256 3"]:
+    """Look up the colours from dark to bright.
+
+    Raises:
+        ValueError: they are unknown.
+    """
+    import matplotlib  # costs a third of a second; only pictures need it
+
+    known = get_args(ColourMap)
+    if name not in known:
+        raise ValueError(f"colours={name!r} is not one of {', '.join(known)}")
+    return np.asarray(matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3])
+
+
+def enlarge(picture: Picture, minimum_side: int = MINIMUM_SIDE) -> Picture:
+    """Repeat pixels until the shorter side has at least `minimum_side`; each stays a square.
 
     The factor is whole, so all squares are equal. A very long picture is not enlarged beyond
     `MAXIMUM_SIDE`; a picture that is large enough is given back as it is.

@@ -1,7 +1,14 @@
 """Architectures by name."""
 
 from vitrail.models.base import Backbone, Features, Record, count_flops
-from vitrail.models.registry import ALIASES, BACKBONES, MODELS, build_model, create_model, list_models
+from vitrail.models.registry import (
+    ALIASES,
+    BACKBONES,
+    MODELS,
+    build_model,
+    create_model,
+    list_models,
+)
 
 __all__ = [
     "ALIASES",

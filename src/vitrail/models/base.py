@@ -22,8 +22,8 @@ class Features(NamedTuple):
 class Record(dict[str, Tensor]):
     """Keeps intermediate tensors by name while a model computes.
 
-    A model passes its record down and its parts call it with what they have. Only the wanted names are
-    kept, so that looking at one layer does not hold the memory of all.
+    A model passes its record down and its parts call it with what they have. Only the wanted names
+    are kept, so that looking at one layer does not hold the memory of all.
     """
 
     def __init__(self, wanted: Collection[str] | None = None) -> None:
@@ -79,7 +79,8 @@ class Backbone(nn.Module):
     ) -> dict[str, Tensor]:
         """Run the model as it always runs and give the intermediates called `names`, or all.
 
-        No hooks: the parts of the model hand out what they have. The logits are the same to the bit.
+        No hooks: the parts of the model hand out what they have. The logits are the same to the
+        bit.
 
         Raises:
             ModelError: a name is unknown.
@@ -103,9 +104,9 @@ class Backbone(nn.Module):
 def count_flops(model: Backbone, image_size: tuple[int, int], in_channels: int) -> int:
     """Count the floating point operations of one image's forward pass; a multiply-add is two.
 
-    Counts matrix products and convolutions, as the papers do (they count a multiply-add as one). Nothing
-    is computed: the count is taken on the `meta` device, where PyTorch's counter sees every product; on
-    the CPU it overlooks fused attention (torch 2.13).
+    Counts matrix products and convolutions, as the papers do (they count a multiply-add as one).
+    Nothing is computed: the count is taken on the `meta` device, where PyTorch's counter sees every
+    product; on the CPU it overlooks fused attention (torch 2.13).
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from vitrail.models.base import Record
 
-# Below this many tokens the backward pass of PyTorch's fused bf16 attention on the CPU is several
-# times slower than the three plain operations (torch 2.13; benchmarks/attention.py measures it).
-EXPLICIT_BELOW = 1024
+# Below this many tokens PyTorch's fused bf16 attention on the CPU trains slower than the three
+# plain operations: 5 times with 17 or 65 tokens, twice with 197, as fast from 400 to 640 (torch
+# 2.13, one AMX core; benchmarks/attention.py). Above it is faster, and keeps no n x n matrix.
+EXPLICIT_BELOW = 448
 
 
 def attention(
@@ -29,7 +30,8 @@ def attention_weights(
     q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h n k"]
 ) -> Float[Tensor, "b h n n"]:
     """How much each token (row) takes from each token (column): softmax(q kᵀ / √k)."""
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+    scale = float(q.shape[-1] ** -0.5)
+    return ((q * scale) @ k.transpose(-2, -1)).softmax(dim=-1)
 
 
 class Attention(nn.Module):
@@ -80,8 +82,8 @@ class Mlp(nn.Module):
 class DropPath(nn.Module):
     """Leave out a whole residual branch, for each image by itself, while training.
 
-    Source: Huang et al. 2016, arXiv:1603.09382. The branch is scaled by 1 / (1 - rate) where it stays,
-    so that its expectation is unchanged.
+    Source: Huang et al. 2016, arXiv:1603.09382. The branch is scaled by 1 / (1 - rate) where it
+    stays, so that its expectation is unchanged.
     """
 
     def __init__(self, rate: float) -> None:
@@ -126,14 +128,19 @@ class Block(nn.Module):
         return x
 
 
-BLOCK_PARTS = ("attn.input", "attn.output", "mlp.output", "output")  # what a block records, in order
+BLOCK_PARTS = (
+    "attn.input",
+    "attn.output",
+    "mlp.output",
+    "output",
+)  # what a block records, in order
 
 
 class PatchEmbed(nn.Module):
     """Cut an image into patches and map each linearly to a token.
 
-    Source: Dosovitskiy et al. 2021, equation 1. The weight has the shape of a convolution's, as in every
-    published checkpoint; it is applied as the matrix product that it is.
+    Source: Dosovitskiy et al. 2021, equation 1. The weight has the shape of a convolution's, as in
+    every published checkpoint; it is applied as the matrix product that it is, which is faster.
     """
 
     def __init__(self, patch_size: int, in_channels: int, width: int) -> None:
@@ -149,7 +156,8 @@ class PatchEmbed(nn.Module):
 
 
 def patchify(images: Float[Tensor, "b c h w"], patch_size: int) -> Float[Tensor, "b n m"]:
-    """Cut images into patches, row by row; the m = c p p values of a patch go by channel, row, column."""
+    """Cut images into patches, row by row; the m = c p p values go by channel, row, column."""
+    b, c, h, w = images.shape
     p = patch_size
-    cut = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # b c rows p columns p
+    cut = images.reshape(b, c, h // p, p, w // p, p)  # b c rows p columns p
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

@@ -18,13 +18,14 @@ def resample_positions(
         prefix: how many leading rows have no place in the image; they stay as they are.
     Raises:
         ValueError: the table does not have `prefix` + rows x columns rows.
-    Source: Dosovitskiy et al. 2021, section 3.2 (2-D interpolation); bicubic with antialiasing as timm's.
+    Source: Dosovitskiy et al. 2021, section 3.2; bicubic and antialiased as in timm.
     """
     if table.shape[1] != prefix + source[0] * source[1]:
         raise ValueError(f"a table of {table.shape[1]} rows does not fit grid={source}, {prefix=}")
     if source == target:
         return table
-    places = table[:, prefix:].unflatten(1, source).permute(0, 3, 1, 2).float()  # 1 d rows columns
+    places = table[:, prefix:].reshape(1, *source, -1)  # 1 rows columns d
+    places = places.permute(0, 3, 1, 2).float()
     places = F.interpolate(places, size=target, mode="bicubic", antialias=True)
     places = places.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
     return torch.cat([table[:, :prefix], places], dim=1)

@@ -13,7 +13,7 @@ from vitrail.models.vit import ViT, ViTConfig
 BACKBONES: dict[str, tuple[type[Config], type[Backbone]]] = {"vit": (ViTConfig, ViT)}
 
 # Source: Dosovitskiy et al. 2021, Table 1 (B, L, H); Touvron et al. 2021, arXiv:2012.12877 (Ti, S).
-_VIT_SIZES = {
+_VIT_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 192, "depth": 12, "heads": 3},
     "small": {"width": 384, "depth": 12, "heads": 6},
     "base": {"width": 768, "depth": 12, "heads": 12},
@@ -105,5 +105,5 @@ def build_model(config: Config) -> Backbone:
     """Build the model that a configuration describes, with fresh weights."""
     for config_type, model_type in BACKBONES.values():
         if type(config) is config_type:
-            return model_type(config)  # type: ignore[arg-type]
+            return model_type(config)
     raise ModelError(f"{type(config).__name__} is not one of the backbones {list(BACKBONES)}")

@@ -1,10 +1,11 @@
-"""The Vision Transformer as in the paper. Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1.
+"""The Vision Transformer as in the paper.
 
-Parameters are called as in timm, which the field's checkpoints follow, so that they need no translation.
+Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1. Parameters are called as in timm,
+whose names the field's checkpoints follow, so that they need no translation.
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -41,15 +42,16 @@ class ViTConfig(Config):
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     """Hidden features of the MLP, as a multiple of width."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Chance to leave out a residual branch of the last block; grows linearly from 0 at the first."""
+    """Chance to leave out a residual branch of the last block; linear from 0 at the first."""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> "ViTConfig":
         height, width = self.image_size
         if height % self.patch_size or width % self.patch_size:
+            near = _nearest(height, self.patch_size), _nearest(width, self.patch_size)
             raise ValueError(
                 f"image_size={height}x{width} must be a multiple of patch_size={self.patch_size}; "
-                f"the nearest is {_nearest(height, self.patch_size)}x{_nearest(width, self.patch_size)}"
+                f"the nearest is {near[0]}x{near[1]}"
             )
         if self.width % self.heads:
             raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
@@ -71,9 +73,10 @@ def _nearest(size: int, patch: int) -> int:
 
 
 class ViT(Backbone):
-    """Patches, class token, positions, encoder, head. Takes images of any size that its patches divide.
+    """Patches, class token, positions, encoder, head.
 
-    At another size than the one it was made for, the position embeddings are resampled on the way.
+    Takes images of any size that its patches divide. At another size than the one it was made for,
+    the position embeddings are resampled on the way.
     """
 
     prefix_tokens = 1  # the class token stands before the patches
@@ -96,7 +99,8 @@ class ViT(Backbone):
         """Give the tokens of the patches with their positions, without the class token.
 
         Raises:
-            ModelError: the images have another number of channels, or a size that patches do not divide.
+            ModelError: the images are no batch, have another number of channels, or a size that the
+                patches do not divide.
         """
         grid = self._check_images(images)
         return self.patch_embed(images) + self._positions(grid)[:, 1:]  # type: ignore[no-any-return]
@@ -115,7 +119,7 @@ class ViT(Backbone):
         x = self.norm(x)
         if record is not None:
             record("norm", x)
-        return x
+        return x  # type: ignore[no-any-return]
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Give the class token's and the patches' final states."""
@@ -146,8 +150,9 @@ class ViT(Backbone):
     def initialise(self) -> None:
         """Draw every parameter as the paper's authors do.
 
-        Xavier-uniform matrices (each of q, k, v as a square of its own), MLP biases of deviation 1e-6,
-        positions of deviation 0.02, LeCun-normal patches; biases, class token and head are zero.
+        Xavier-uniform matrices (each of q, k, v as a square of its own), MLP biases of deviation
+        1e-6, positions of deviation 0.02, LeCun-normal patches; biases, class token and head are
+        zero.
         """
         fan_in = self.patch_embed.proj.weight[0].numel()
         nn.init.normal_(self.patch_embed.proj.weight, std=math.sqrt(1 / fan_in))

@@ -1,6 +1,6 @@
 """Classification: softmax cross-entropy against soft targets."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from vitrail.data.augment import AugmentConfig, Draw, augment, mix, mixup_weight
 from vitrail.data.loader import Batch, Failure
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import autocast
+from vitrail.errors import DataError
 
 
 class Classify(nn.Module):
@@ -87,15 +88,26 @@ class Outputs(NamedTuple):
 
 @torch.no_grad()
 def collect_logits(
-    model: nn.Module, preprocess: Preprocess, batches: Iterable[Batch], precision: str = "float32"
+    model: nn.Module,
+    preprocess: Preprocess,
+    batches: Iterable[Batch],
+    precision: str = "float32",
+    tell: Callable[[int], None] = lambda images: None,
 ) -> Outputs:
-    """Run a model over batches without augmentation; its training mode is left as it was."""
+    """Run a model over batches without augmentation; its training mode is left as it was.
+
+    Args:
+        tell: called after each batch with its number of images.
+    Raises:
+        DataError: not one image can be decoded.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     logits, labels, samples, failures = [], [], [], []
     for batch in batches:
         failures += batch.failures
+        tell(len(batch.labels) + len(batch.failures))
         if not len(batch.labels):
             continue
         with autocast(device, precision):
@@ -104,4 +116,6 @@ def collect_logits(
         labels.append(batch.labels)
         samples.append(batch.samples)
     model.train(was_training)
+    if not logits:
+        raise DataError(f"no readable image among {len(failures)}; the first: {failures[0][1]}")
     return Outputs(torch.cat(logits), torch.cat(labels), np.concatenate(samples), tuple(failures))

@@ -52,7 +52,7 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{share * 100:.{digits}f}%"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """Write a time with its two largest units: 3 h 5 min."""
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
@@ -73,7 +73,7 @@ def fact(value: Any) -> str:
     return visible(str(value))
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     """Write a number with at most four digits and the unit of its size."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if abs(value) >= size:

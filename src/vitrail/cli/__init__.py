@@ -1,0 +1,80 @@
+"""The command line: `vitrail COMMAND`."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from vitrail.errors import UsageError, VitrailError, did_you_mean
+
+COMMANDS = {
+    "demo": "the whole way on the built-in letters; ends with a report",
+    "models": "names, parameters, FLOPs, tokens",
+    "train": "train a classifier on a folder of images",
+    "evaluate": "measure a trained model and write its report",
+    "predict": "labels for images",
+    "explain": "pictures of what a model looks at",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit code: 0 done, 2 wrong input, 128 + n stopped by signal n.
+
+    A bug of ours is not caught: Python prints its traceback and exits with 1.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    from vitrail.train.stopping import Stopped
+
+    try:
+        _run(args)
+    except VitrailError as error:
+        _say(f"error: {_one_line(error)}")
+        return 2
+    except Stopped as stopped:
+        _say(f"{stopped}; go on with: vitrail train --resume {stopped.run}")
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    return 0
+
+
+def _run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        _print_help()
+        return
+    if args[0] in ("-V", "--version"):
+        from vitrail import __version__
+
+        Console().print(__version__, highlight=False)
+        return
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        raise UsageError(
+            f"{name!r} is not a command{did_you_mean(name, COMMANDS)}; there is {', '.join(COMMANDS)}"
+        )
+    from vitrail.cli import commands
+
+    command: Callable[[list[str]], None] = getattr(commands, name)
+    try:
+        command(rest)
+    except SystemExit as leaving:  # help was printed
+        if leaving.code:
+            raise
+
+
+def _print_help() -> None:
+    console = Console()
+    console.print("usage: vitrail COMMAND [flags]\n", highlight=False, markup=False)
+    for name, what in COMMANDS.items():
+        console.print(f"  {name:<10} {what}", highlight=False, markup=False)
+    console.print("\n`vitrail COMMAND --help` lists the flags.", highlight=False, markup=False)
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+def _one_line(error: Exception) -> str:
+    """Give the message without line breaks or terminal controls, whatever a file name held."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))

@@ -1,0 +1,283 @@
+"""One function a command: flags in, work done by the library, answers out."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from tyro.conf import Positional
+
+from vitrail.cli.flags import parse
+from vitrail.data.sources import open_data
+from vitrail.errors import ImageError, ModelError, RunError, UsageError
+from vitrail.train.config import RunConfig
+
+# What everybody uses has a short name; every other setting has its place in the tree.
+SHORT_FLAGS = {
+    "--data": "--data.source",
+    "--model": "--model.name",
+    "--image-size": "--model.image-size",
+    "--patch-size": "--model.patch-size",
+    "--epochs": "--train.epochs",
+    "--batch-size": "--train.batch-size",
+    "--lr": "--train.lr",
+    "--workers": "--data.workers",
+}
+TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config")
+OUT = Console(soft_wrap=True, highlight=False, markup=False)  # answers
+NOTE = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)  # everything else
+
+
+def train(args: list[str]) -> None:
+    """`vitrail train`: a new run, or the rest of one."""
+    from vitrail.recipes import RECIPES, find_recipe
+    from vitrail.runs import Run
+    from vitrail.train import loop
+
+    special, rest = _take(args, TRAIN_ONLY)
+    if "--help" in rest or "-h" in rest:
+        _train_help(list(RECIPES))
+    if "--resume" in special:
+        if rest or len(special) > 1:
+            raise UsageError("train --resume RUN: takes no other flag; the run knows its settings")
+        run = loop.resume(special["--resume"])
+    else:
+        rest = [_lengthen(arg) for arg in rest]
+        if "--config" in special:
+            path = Path(special["--config"])
+            base = RunConfig.parse(Run.open(path.parent).read_json(path.name), str(path))
+        else:
+            base = find_recipe(special.get("--recipe"), _value_of(rest, "--data.source"))
+        config = parse(RunConfig, rest, "train", default=base)
+        if "--out" not in special:
+            raise UsageError("train: --out is missing; name a new folder for the run, such as runs/mine")
+        run = loop.train(config, special["--out"])
+    NOTE.print(f"trained: {run.path}\nnext: vitrail evaluate {run.path}")
+
+
+def evaluate(args: list[str]) -> None:
+    """`vitrail evaluate RUN`."""
+    parse(_evaluate, args, "evaluate")
+
+
+def _evaluate(
+    run: Positional[Path], /, *, data: str = "", split: str = "", workers: int = 0, json: bool = False
+) -> None:
+    """Measure a trained model on a split, and write RUN/reports/report.html.
+
+    Args:
+        run: a run directory.
+        data: other images than those of the run; a folder or a built-in name.
+        split: train, val or test; test if there is one, else val.
+        workers: processes that decode images beside.
+        json: print the whole summary as JSON.
+    """
+    from vitrail.evaluate.measure import final_split
+    from vitrail.evaluate.run import evaluate_run, open_run_data
+    from vitrail.report.build import build_report
+    from vitrail.runs import Run
+    from vitrail.weights.native import load_model
+
+    opened = Run.open(run)
+    model = load_model(_finished(opened.path))
+    images = open_data(data) if data else open_run_data(opened)
+    summary = evaluate_run(opened, model, images, split or final_split(images), workers=workers)
+    report = build_report(opened, model, images, summary)
+    for key, reason in summary.unreadable:
+        NOTE.print(f"not counted: {reason or key}")
+    if json:
+        OUT.print_json(json_module.dumps(summary.to_json()))
+    else:
+        OUT.print(headline(summary))
+    NOTE.print(f"report: {report}")
+
+
+def headline(summary: object) -> str:
+    """Give the figures that people ask for first, with 95 % intervals."""
+    from vitrail.evaluate.summary import Summary
+
+    assert isinstance(summary, Summary)
+    figures = [("top-1", summary.top1), ("top-5", summary.top5), ("calibration error", summary.ece)]
+    lines = [f"{summary.images} images of {summary.split}, {len(summary.classes)} classes"]
+    for name, figure in figures:
+        if figure is not None:
+            between = f"  ({figure.low:.1%} to {figure.high:.1%})" if figure.low is not None else ""
+            lines.append(f"{name:<18}{figure.value:>6.1%}{between}")
+    return "\n".join(lines)
+
+
+def predict(args: list[str]) -> None:
+    """`vitrail predict RUN IMAGE...`."""
+    parse(_predict, args, "predict")
+
+
+def _predict(
+    run: Positional[Path],
+    images: Positional[tuple[Path, ...]],
+    /,
+    *,
+    top_k: int = 5,
+    json: bool = False,
+) -> None:
+    """Print the likeliest classes of image files.
+
+    Args:
+        run: a run directory, or any folder of a saved model.
+        images: image files, or folders of them.
+        top_k: how many classes to give for each image.
+        json: one JSON object a line instead of text.
+    """
+    from vitrail.serve.predictor import Predictor
+
+    if top_k < 1:
+        raise UsageError(f"predict: --top-k={top_k} must be at least 1")
+    files = _image_files(images)
+    predictor = Predictor(_finished(run))
+    broken = 0
+    for path in files:
+        try:
+            guesses = predictor.predict([path], top_k)[0]
+        except ImageError as error:
+            broken += 1
+            NOTE.print(f"not readable: {error}")
+            if json:
+                OUT.print(json_module.dumps({"image": str(path), "error": str(error)}))
+            continue
+        if json:
+            labels = [{"label": guess.label, "score": guess.probability} for guess in guesses]
+            OUT.print(json_module.dumps({"image": str(path), "labels": labels}))
+        else:
+            text = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in guesses)
+            OUT.print(f"{path}: {text}")
+    if broken:
+        raise ImageError(f"{broken} of {len(files)} images cannot be read; they are named above")
+
+
+def explain(args: list[str]) -> None:
+    """`vitrail explain RUN IMAGE...`."""
+    parse(_explain, args, "explain")
+
+
+def _explain(
+    run: Positional[Path], images: Positional[tuple[Path, ...]], /, *, out: Path = Path("explained")
+) -> None:
+    """Draw where a model looks: rollout and last layer over each image, and every layer and head.
+
+    Args:
+        run: a run directory, or any folder of a saved model.
+        images: image files, or folders of them.
+        out: the folder for the pictures.
+    """
+    from vitrail.report.explaining import explain_image
+    from vitrail.serve.predictor import Predictor
+
+    predictor = Predictor(_finished(run))
+    for path in track(_image_files(images), description="explain", console=NOTE, transient=True):
+        for written in explain_image(predictor, path, out):
+            OUT.print(str(written))
+
+
+def models(args: list[str]) -> None:
+    """`vitrail models`."""
+    parse(_models, args, "models")
+
+
+def _models(
+    pattern: Annotated[str, Positional] = "", /, *, image_size: tuple[int, int] | None = None, json: bool = False
+) -> None:
+    """List the models with their size and cost.
+
+    Args:
+        pattern: only names that contain this.
+        image_size: height and width in pixels to count for; each model's own if it is not given.
+        json: print JSON instead of a table.
+    """
+    from vitrail.models.catalogue import Entry, describe_models
+
+    entries = describe_models(pattern, image_size)
+    if not entries:
+        raise ModelError(f"models: no name contains {pattern!r}; `vitrail models` lists all")
+    if json:
+        OUT.print_json(json_module.dumps([entry._asdict() for entry in entries]))
+        return
+    table = Table(caption="a multiply-add counts as two operations")
+    for field in Entry._fields:
+        table.add_column(field.replace("_", " "), justify="left" if field == "name" else "right")
+    for entry in entries:
+        height, width = entry.image_size
+        table.add_row(
+            entry.name,
+            f"{height}x{width}",
+            f"{entry.parameters / 1e6:.1f} M",
+            f"{entry.flops / 1e9:.1f} G",
+            str(entry.tokens),
+        )
+    OUT.print(table)
+
+
+def demo(args: list[str]) -> None:
+    """`vitrail demo`."""
+    from vitrail.demo import run_demo
+
+    parse(run_demo, args, "demo")
+
+
+def _image_files(paths: tuple[Path, ...]) -> list[Path]:
+    """List the files, and the images in the folders, that were named."""
+    from vitrail.data.sources import image_files
+
+    files = [file for path in paths for file in image_files(path)]
+    if not files:
+        raise UsageError("name at least one image file or folder of images after the run")
+    return files
+
+
+def _finished(path: Path) -> Path:
+    """Refuse a run that has no final weights yet, with what to do."""
+    if (path / "config.json").is_file() and not (path / "model.safetensors").is_file():
+        raise RunError(f"{path}: its training is not finished; go on with: vitrail train --resume {path}")
+    return path
+
+
+def _take(args: list[str], names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
+    """Take the flags that are not settings out of a command line."""
+    taken, rest, waiting = {}, [], list(args)
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        if flag not in names:
+            rest.append(flag + equals + value)
+            continue
+        if not equals:
+            if not waiting:
+                raise UsageError(f"train: {flag} needs a value")
+            value = waiting.pop(0)
+        taken[flag] = value
+    return taken, rest
+
+
+def _lengthen(arg: str) -> str:
+    flag, equals, value = arg.partition("=")
+    return SHORT_FLAGS.get(flag, flag) + equals + value
+
+
+def _value_of(args: list[str], flag: str) -> str:
+    """Find the value of a flag, or give nothing."""
+    for i, arg in enumerate(args):
+        if arg == flag and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.partition("=")[2]
+    return ""
+
+
+def _train_help(recipes: list[str]) -> None:
+    """Print what tyro does not know, before it prints all settings."""
+    OUT.print("usage: vitrail train --data DATA --out RUN [settings]")
+    OUT.print("       vitrail train --resume RUN\n")
+    OUT.print("  --out RUN         a new folder for the run")
+    OUT.print(f"  --recipe NAME     settings to start from: {', '.join(recipes)}")
+    OUT.print("  --config FILE     settings to start from: the config.json of another run")
+    OUT.print("  --resume RUN      go on with a run that was stopped\n")
+    OUT.print("short flags: " + ", ".join(SHORT_FLAGS) + "\n")

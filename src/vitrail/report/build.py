@@ -1,0 +1,117 @@
+"""From a run directory to its report: measure, pick examples, look at their attention."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitrail.data.dataset import Data
+from vitrail.data.preprocess import Preprocess
+from vitrail.evaluate.measure import require_split
+from vitrail.evaluate.summary import Sample, Summary
+from vitrail.explain import class_attentions, explain
+from vitrail.explain.panels import panel
+from vitrail.explain.render import overlay, to_picture
+from vitrail.models import Backbone, count_flops
+from vitrail.report.content import Example, Figure, ReportContent
+from vitrail.report.html import write_report
+from vitrail.runs import Run
+
+WRONG, RIGHT = 12, 8  # examples shown
+
+
+def build_report(run: Run, model: Backbone, data: Data, summary: Summary) -> Path:
+    """Write RUN/reports/report.html and give its path. Raises StorageError."""
+    split = require_split(data, summary.split)
+    place = {key: i for i, key in enumerate(split.keys)}
+    preprocess = model.preprocess
+    assert isinstance(preprocess, Preprocess)  # every loaded model has one
+
+    def pixels(sample: Sample) -> torch.Tensor:
+        return preprocess.load(split.read(place[sample.key]), sample.key)
+
+    chosen = [("wrong", each) for each in summary.worst[:WRONG]]
+    chosen += [("right", each) for each in summary.right[:RIGHT]]
+    examples = [_example(model, kind, each, pixels(each)) for kind, each in chosen]
+    shown = (summary.right or summary.worst)[0]
+    finished = run.path / "finished.json"
+    path = run.path / "reports" / "report.html"
+    write_report(
+        path,
+        ReportContent(
+            title=run.path.resolve().name,
+            summary=summary,
+            history=run.history(),
+            config=run.read_json("config.json"),
+            environment=run.read_json("environment.json"),
+            model_facts=describe_model(model),
+            examples=examples,
+            figures=[_heads(model, shown, pixels(shown))],
+            repeat_commands=repeat_commands(run),
+            seconds=run.read_json("finished.json")["seconds"] if finished.exists() else None,
+        ),
+    )
+    return path
+
+
+def describe_model(model: Backbone) -> dict[str, object]:
+    """Give the facts about a model that people ask for first."""
+    config = model.config.model_dump()
+    height, width = config["image_size"]
+    flops = count_flops(model, (height, width), config["in_channels"])
+    return {
+        "name": model.name,
+        "parameters": model.count_parameters(),
+        "FLOPs an image": flops,
+        "tokens": getattr(model.config, "tokens", None),
+        "image size": f"{height}×{width}",
+        "patch size": config["patch_size"],
+        "width": config["width"],
+        "depth": config["depth"],
+        "heads": config["heads"],
+    }
+
+
+def repeat_commands(run: Run) -> list[str]:
+    """Say how to make this run again: its config.json holds every setting."""
+    return [
+        f"vitrail train --config {run.path}/config.json --out NEW_RUN",
+        "vitrail evaluate NEW_RUN",
+    ]
+
+
+def _example(model: Backbone, kind: str, sample: Sample, pixels: torch.Tensor) -> Example:
+    picture = to_picture(pixels)
+    heats = {
+        "rollout": explain(model, _input(model, pixels), method="rollout"),
+        "last layer": explain(model, _input(model, pixels), method="attention"),
+    }
+    return Example(
+        key=sample.key,
+        true=model.classes[sample.true],
+        predicted=model.classes[sample.predicted],
+        probability=sample.probability,
+        picture=picture,
+        overlays=[(name, overlay(picture, heat[0].cpu().numpy())) for name, heat in heats.items()],
+        kind="wrong" if kind == "wrong" else "right",
+    )
+
+
+def _heads(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Figure:
+    """Show where the class token looks, for every layer and head."""
+    maps = class_attentions(model, _input(model, pixels))[0].cpu().numpy()
+    image = panel(
+        maps.astype(np.float32),
+        [f"layer {i + 1}" for i in range(maps.shape[0])],
+        [f"head {i + 1}" for i in range(maps.shape[1])],
+    )
+    name = model.classes[sample.true]
+    text = f"What the class token takes from each patch of one image ({sample.key}, class {name})."
+    return Figure(title="Attention, layer by layer and head by head", text=text, image=image)
+
+
+def _input(model: Backbone, pixels: torch.Tensor) -> torch.Tensor:
+    preprocess = model.preprocess
+    assert isinstance(preprocess, Preprocess)
+    device = next(model.parameters()).device
+    return preprocess.normalise(pixels[None].to(device))

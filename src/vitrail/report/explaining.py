@@ -1,0 +1,49 @@
+"""Pictures of what a model looks at in one image file."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from vitrail.explain import class_attentions, explain
+from vitrail.explain.panels import caption_of, panel, strip
+from vitrail.explain.render import save_png, to_picture
+from vitrail.serve.predictor import Predictor
+
+
+def explain_image(predictor: Predictor, path: Path, out: Path) -> list[Path]:
+    """Write two PNGs for an image: heat over it, and the attention of every layer and head.
+
+    Raises:
+        ImageError: the image cannot be used.
+        StorageError: `out` cannot be written.
+    """
+    pixels = predictor.load(path)
+    images = predictor.inputs([pixels])
+    guess = predictor.guesses(predictor.logits([pixels]), 1)[0][0]
+    heats = {name: explain(predictor.model, images, method=name)[0].cpu().numpy() for name in METHODS}
+    maps = class_attentions(predictor.model, images)[0].cpu().numpy()
+    pictures = {
+        "heat": strip(to_picture(pixels), heats, caption=caption_of(guess.label, guess.probability)),
+        "heads": panel(
+            maps,
+            [f"layer {i + 1}" for i in range(len(maps))],
+            [f"head {i + 1}" for i in range(maps.shape[1])],
+            title=f"class token to patches, {path.name}",
+        ),
+    }
+    stem = safe_stem(path)
+    written = []
+    for name, picture in pictures.items():
+        written.append(out / f"{stem}.{name}.png")
+        save_png(written[-1], picture)
+    return written
+
+
+METHODS = ("rollout", "attention")
+
+
+def safe_stem(path: Path) -> str:
+    """Name the pictures of a file: harmless on every disk, and different for different paths."""
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:60] or "image"
+    mark = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return f"{words}-{mark}"

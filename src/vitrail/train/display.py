@@ -1,0 +1,45 @@
+"""What a person sees while a model trains."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display:
+    """A line that moves: steps, rate, remaining time, loss; and lasting lines above it."""
+
+    def __init__(self, progress: Progress, steps: int, first: int) -> None:
+        """Use `display` instead."""
+        self._progress = progress
+        self._task = progress.add_task("train", total=steps, completed=first, figures="")
+
+    def step(self, done: int, **figures: float) -> None:
+        """Show that `done` steps are done, and the newest figures."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self._progress.update(self._task, completed=done, figures=text)
+
+    def advance(self, done: int) -> None:
+        """Show that `done` steps are done."""
+        self._progress.update(self._task, completed=done)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self._progress.console.print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def display(steps: int, first: int, console: Console | None = None) -> Iterator[Display]:
+    """Show a progress line on stderr while the block runs."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console or Console(stderr=True),
+    )
+    with progress:
+        yield Display(progress, steps, first)

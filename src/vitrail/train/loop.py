@@ -1,0 +1,226 @@
+"""The training loop, and how a run begins, goes on and ends."""
+
+import itertools
+import math
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from vitrail.data.dataset import Data
+from vitrail.data.keyed import uniform
+from vitrail.data.loader import Batch, ordered_batches, train_batches
+from vitrail.data.sources import open_data
+from vitrail.device import autocast
+from vitrail.errors import DivergedError, RunError
+from vitrail.metrics import outcomes, top_k_accuracy
+from vitrail.objectives.classify import collect_logits, smooth_targets, soft_cross_entropy
+from vitrail.runs import Run
+from vitrail.train.config import RunConfig
+from vitrail.train.display import Display, display
+from vitrail.train.ema import Ema
+from vitrail.train.environment import environment
+from vitrail.train.optim import lr_at, make_optimizer, set_lr
+from vitrail.train.setup import Setup, set_up
+from vitrail.train.state import pack, unpack
+from vitrail.train.stopping import Stopped, listening
+from vitrail.train.tensorboard import Mirror
+from vitrail.weights.native import save_model
+
+
+def train(config: RunConfig, out: str | Path) -> Run:
+    """Train a model and leave a run directory.
+
+    Raises:
+        VitrailError: settings, data or disk do not allow it; nothing is lost.
+        Stopped: a signal came; the run can be resumed.
+    """
+    data = open_data(config.data.source, config.data.fractions)
+    setup = set_up(config, data)
+    run = Run.create(out)
+    run.write_json("data.json", describe_data(data))
+    run.write_json("environment.json", environment(setup.config.device))
+    run.write_json("config.json", setup.config.to_json())
+    run_loop(run, setup)
+    return run
+
+
+def resume(path: str | Path) -> Run:
+    """Go on with a run from its newest whole checkpoint, to the same end as if it had never stopped.
+
+    A run that is finished is left as it is.
+
+    Raises:
+        RunError: it is no run directory, or its data have changed.
+        Stopped: a signal came; the run can be resumed again.
+    """
+    run = Run.open(path)
+    if (run.path / "finished.json").exists():
+        return run
+    config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
+    data = open_data(config.data.source, config.data.fractions)
+    require_same_data(run, data)
+    run_loop(run, set_up(config, data))
+    return run
+
+
+def run_loop(run: Run, setup: Setup) -> None:
+    """Take every step that is not done yet, then write the final weights."""
+    config = setup.config
+    device = torch.device(config.device)
+    objective, optimizer = setup.objective, make_optimizer(setup.model, config.train)
+    ema = Ema(setup.model, config.train.ema)
+    warmup = setup.steps_of(config.train.warmup_epochs) if config.train.warmup_epochs else 0
+    eval_every, save_every = map(setup.steps_of, (config.eval_every_epochs, config.save_every_epochs))
+
+    first, seconds = _restore(run, setup, optimizer, ema)
+    batches = train_batches(
+        setup.train_images,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        steps=range(first, setup.steps),
+        workers=config.data.workers,
+    )
+    started, unreadable = time.monotonic() - seconds, set[str]()
+    with listening() as stop, display(setup.steps, first) as view, Mirror(run.path, first) as mirror:
+        if first == 0:
+            validate(setup, ema, limit=2)  # what would fail at the first measurement fails now
+        for step, batch in zip(range(first, setup.steps), batches):
+            _report_unreadable(batch, unreadable, view)
+            lr = lr_at(step, setup.steps, warmup, config.train)
+            set_lr(optimizer, lr)
+            _seed_step(config.seed, step)
+            with autocast(device, config.precision):
+                loss, parts = objective(batch)
+            loss.backward()
+            norm = clip_grad_norm_(setup.model.parameters(), config.train.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(step)
+
+            done = step + 1
+            figures: dict[str, float] = {}
+            if due(done, config.log_every, setup.steps):
+                rate = (done - first) * config.train.batch_size / (time.monotonic() - started - seconds)
+                figures = {
+                    "train_loss": require_finite(loss.item(), done),
+                    "lr": lr,
+                    "grad_norm": require_finite(norm.item(), done),
+                    **{name: value.item() for name, value in parts.items()},
+                    "images_per_second": rate,
+                }
+                view.step(done, loss=figures["train_loss"], images_per_second=rate)
+            if due(done, eval_every, setup.steps):
+                figures |= validate(setup, ema)
+                view.say(_progress_line(setup, done, figures))
+            if figures:
+                run.log(done, epoch=round(setup.epoch_of(done), 4), **figures)
+                mirror.add(done, figures)
+            view.advance(done)
+            if due(done, save_every, setup.steps) or stop.signum:
+                state = {"seconds": time.monotonic() - started}
+                tensors = pack(setup.model, optimizer, ema)
+                run.save_checkpoint(done, tensors, state, config.keep_checkpoints)
+            if stop.signum and done < setup.steps:
+                raise Stopped(stop.signum, done, run.path)
+    save_model(ema.model, run.path)
+    run.write_json("finished.json", {"steps": setup.steps, "seconds": time.monotonic() - started})
+
+
+def due(done: int, every: int, steps: int) -> bool:
+    """Whether something that happens every so many steps, and at the end, happens after `done` steps."""
+    return done % every == 0 or done == steps
+
+
+def require_finite(value: float, step: int) -> float:
+    """Give the value back.
+
+    Raises:
+        DivergedError: it is infinite or not a number.
+    """
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"step {step}: loss or gradient is {value}; lower train.lr or lengthen train.warmup_epochs"
+        )
+    return value
+
+
+def validate(setup: Setup, ema: Ema, limit: int | None = None) -> dict[str, float]:
+    """Measure the averaged weights on the val split, or on its first `limit` batches."""
+    config = setup.config
+    batches = ordered_batches(
+        setup.val_images, batch_size=2 * config.train.batch_size, workers=config.data.workers
+    )
+    outputs = collect_logits(
+        ema.model, setup.preprocess, itertools.islice(batches, limit), config.precision
+    )
+    targets = smooth_targets(outputs.labels, len(setup.data.classes), 0.0)
+    seen = outcomes(outputs.logits.numpy(), outputs.labels.numpy())
+    return {
+        "val_loss": require_finite(soft_cross_entropy(outputs.logits, targets).item(), 0),
+        "val_top1": top_k_accuracy(seen, 1),
+        "val_images": len(outputs.labels),
+    }
+
+
+def describe_data(data: Data) -> dict[str, object]:
+    """Record what a data set is: its classes, and which image is in which split."""
+    return {
+        "name": data.name,
+        "classes": list(data.classes),
+        "notes": list(data.notes),
+        "splits": {name: list(split.keys) for name, split in data.splits.items()},
+    }
+
+
+def require_same_data(run: Run, data: Data) -> None:
+    """Refuse to go on with other images than the run began with.
+
+    Raises:
+        RunError: a class or a split differs.
+    """
+    recorded, current = run.read_json("data.json"), describe_data(data)
+    if recorded["classes"] != current["classes"]:
+        raise RunError(f"{run.path}: the classes of the data have changed since the run began")
+    for name, keys in current["splits"].items():  # type: ignore[attr-defined]
+        before = recorded["splits"].get(name, [])
+        if before != keys:
+            changed = sorted(set(before) ^ set(keys))
+            raise RunError(
+                f"{run.path}: the {name} images have changed since the run began "
+                f"({len(before)} then, {len(keys)} now{f', such as {changed[0]!r}' if changed else ''}); "
+                f"restore them or train anew"
+            )
+
+
+def _restore(run: Run, setup: Setup, optimizer: torch.optim.Optimizer, ema: Ema) -> tuple[int, float]:
+    """Load the newest whole checkpoint, if there is one: how many steps are done, in how many seconds."""
+    checkpoint, damaged = run.newest_checkpoint()
+    for line in damaged:
+        warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)
+    done = 0 if checkpoint is None else checkpoint.step
+    run.forget_after(done)
+    if checkpoint is None:
+        return 0, 0.0
+    unpack(checkpoint.tensors, setup.model, optimizer, ema)
+    return done, float(checkpoint.state["seconds"])
+
+
+def _seed_step(seed: int, step: int) -> None:
+    """Make what the model draws in this step (drop path) a function of seed and step."""
+    torch.manual_seed(int(uniform("step", seed, step, 0, 1)[0, 0] * 2**53))
+
+
+def _report_unreadable(batch: Batch, known: set[str], view: Display) -> None:
+    """Say once of each image that it cannot be read and is left out."""
+    for key, reason in batch.failures:
+        if key not in known:
+            known.add(key)
+            view.say(f"left out: {reason}")
+
+
+def _progress_line(setup: Setup, done: int, figures: dict[str, float]) -> str:
+    epoch = f"epoch {setup.epoch_of(done):.1f}"
+    return f"{epoch}: val top-1 {figures['val_top1']:.1%}, val loss {figures['val_loss']:.3f}"

@@ -1,0 +1,45 @@
+"""Being asked to stop: the step is finished, a checkpoint saved, and the process ends."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """A training was stopped by a signal and can be resumed."""
+
+    def __init__(self, signum: int, step: int, run: Path) -> None:
+        """`step` steps are done and saved in the directory `run`."""
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.run = run
+        self.exit_code = 128 + signum  # what a shell reports
+
+
+class StopRequest:
+    """Remembers the first signal."""
+
+    signum: int | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Take note; a second signal of the kind ends the process as usual."""
+        self.signum = signum
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Watch for SIGTERM and SIGINT while the block runs; only possible in the main thread."""
+    request = StopRequest()
+    try:
+        before = {signum: signal.signal(signum, request) for signum in SIGNALS}
+    except ValueError:  # not the main thread: whoever runs it handles signals
+        before = {}
+    try:
+        yield request
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,35 @@
+"""The training curve as TensorBoard events, where tensorboard is installed (extra `track`)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+
+class Mirror:
+    """Writes the figures of metrics.jsonl once more, under RUN/tb; does nothing without tensorboard."""
+
+    def __init__(self, run: Path, first: int) -> None:
+        """Events from step `first` on, left by a run that was killed, are replaced."""
+        self._folder = run / "tb"
+        self._first = first
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        """Open the event file."""
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:  # the extra is not installed; metrics.jsonl holds the same figures
+            return self
+        self._writer = SummaryWriter(str(self._folder), purge_step=self._first)  # type: ignore[no-untyped-call]
+        return self
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write one point of each curve."""
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def __exit__(self, *_: object) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
