@@ -1,9 +1,9 @@
 """Vitrail: the Vision Transformer, whole.
 
-    model = vitrail.create_model("ViT-B/16", num_classes=10)
-    model = vitrail.load_model("runs/mine")
-    guesses = vitrail.Predictor("runs/mine").predict(["photo.jpg"])
-    heat = vitrail.explain(model, images)
+model = vitrail.create_model("ViT-B/16", num_classes=10)
+model = vitrail.load_model("runs/mine")
+guesses = vitrail.Predictor("runs/mine").predict(["photo.jpg"])
+heat = vitrail.explain(model, images)
 """
 
 from vitrail.explain import explain
@@ -13,4 +13,12 @@ from vitrail.weights.native import load_model, save_model
 
 __version__ = "0.1.0"
 
-__all__ = ["Predictor", "__version__", "create_model", "explain", "list_models", "load_model", "save_model"]
+__all__ = [
+    "Predictor",
+    "__version__",
+    "create_model",
+    "explain",
+    "list_models",
+    "load_model",
+    "save_model",
+]

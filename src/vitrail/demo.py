@@ -16,7 +16,9 @@ from vitrail.weights.native import load_model
 CONSOLE = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def run_demo(*, data: str = "glyphs", out: Path = Path("runs/demo"), epochs: float | None = None) -> None:
+def run_demo(
+    *, data: str = "glyphs", out: Path = Path("runs/demo"), epochs: float | None = None
+) -> None:
     """Train a Vision Transformer on built-in images, measure it, and show where it looks.
 
     A demo that was stopped goes on where it was; one that is done is followed by a new one.
@@ -37,7 +39,8 @@ def run_demo(*, data: str = "glyphs", out: Path = Path("runs/demo"), epochs: flo
     model = load_model(run.path)
     facts = describe_model(model)
     CONSOLE.print(
-        f"A ViT of {facts['depth']} blocks, width {facts['width']}: {facts['parameters']:,} parameters, "
+        f"A ViT of {facts['depth']} blocks, width {facts['width']}: "
+        f"{facts['parameters']:,} parameters, "
         f"{facts['image size']} pixels in patches of {facts['patch size']}."
     )
     _head(3, "The measurement")

@@ -20,6 +20,10 @@ _REASONS = {
     errno.EPERM: "no permission to write here; write elsewhere",
     errno.EIO: "the disk failed while writing; check it or write elsewhere",
     errno.ENOTDIR: "a part of this path is a file, not a folder; choose another path",
+    errno.EEXIST: "a part of this path is a file, not a folder; choose another path",
+    errno.EISDIR: "there is a folder of this name; choose another path",
+    errno.ENOTEMPTY: "there is a folder of this name that is not empty; choose another path",
+    errno.ENAMETOOLONG: "this name is too long; choose a shorter one",
 }
 
 
@@ -40,7 +44,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+    """Write a file so that whoever reads it, even after a crash, sees the old or the new one.
 
     Raises:
         StorageError: it cannot be written; what was there before is untouched.
@@ -57,9 +61,16 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable and with a final line break."""
+    """Write JSON atomically, readable and with a final line break.
+
+    It is always valid UTF-8: where a file name that is not is among the text, all of it is escaped.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, f"{text}\n".encode())
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # Python holds bytes that are not UTF-8 as lone surrogates
+        data = json.dumps(value, indent=2, allow_nan=False).encode()
+    write_atomic(path, data + b"\n")
 
 
 def write_synced(path: Path, data: bytes) -> None:

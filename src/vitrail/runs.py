@@ -1,14 +1,14 @@
 """The run directory: everything that a run leaves, written so that a crash never damages it.
 
-    RUN/config.json        the whole configuration
-        data.json          class names, and which file went to which split where splits were cut
-        model.json         architecture, class names, preprocessing
-        model.safetensors  the final (averaged) weights
-        checkpoints/step-00001200/{model,optimizer,ema}.safetensors, state.json, manifest.json
-        metrics.jsonl      one JSON object a line
-        environment.json   versions and hardware
-        predictions/       saved logits: every metric is computed from these
-        reports/           report.html, summary.json
+RUN/config.json        the whole configuration
+    data.json          class names, and which file went to which split where splits were cut
+    model.json         architecture, class names, preprocessing
+    model.safetensors  the final (averaged) weights
+    checkpoints/step-00001200/{model,optimizer,ema}.safetensors, state.json, manifest.json
+    metrics.jsonl      one JSON object a line
+    environment.json   versions and hardware
+    predictions/       saved logits: every metric is computed from these
+    reports/           report.html, summary.json
 """
 
 import hashlib
@@ -123,7 +123,11 @@ class Run:
             os.replace(scratch, self.path / "metrics.jsonl")
 
     def save_checkpoint(
-        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+        self,
+        step: int,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        state: Mapping[str, Any],
+        keep: int,
     ) -> None:
         """Write a checkpoint whole or not at all, then remove all but the newest `keep`.
 
@@ -151,7 +155,7 @@ class Run:
         Returns:
             the checkpoint, or None; and one line for each damaged one that was passed over.
         """
-        damaged = []
+        damaged: list[str] = []
         for folder in self._checkpoints():
             try:
                 return _read_checkpoint(folder), damaged
@@ -199,8 +203,13 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         for name, expected in manifest.items():
             data = (folder / name).read_bytes()
-            if len(data) != expected["bytes"] or hashlib.sha256(data).hexdigest() != expected["sha256"]:
-                raise RunError(f"{folder / name}: damaged (size or sha256 differs from the manifest)")
+            if (
+                len(data) != expected["bytes"]
+                or hashlib.sha256(data).hexdigest() != expected["sha256"]
+            ):
+                raise RunError(
+                    f"{folder / name}: damaged (size or sha256 differs from the manifest)"
+                )
         state = json.loads((folder / "state.json").read_bytes())
         names = [name for name in manifest if name.endswith(".safetensors")]
         tensors = {Path(name).stem: read_tensors(folder / name) for name in names}

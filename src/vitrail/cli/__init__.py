@@ -50,9 +50,8 @@ def _run(args: list[str]) -> None:
         return
     name, rest = args[0], args[1:]
     if name not in COMMANDS:
-        raise UsageError(
-            f"{name!r} is not a command{did_you_mean(name, COMMANDS)}; there is {', '.join(COMMANDS)}"
-        )
+        near = did_you_mean(name, COMMANDS)
+        raise UsageError(f"{name!r} is not a command{near}; there is {', '.join(COMMANDS)}")
     from vitrail.cli import commands
 
     command: Callable[[list[str]], None] = getattr(commands, name)

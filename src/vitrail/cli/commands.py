@@ -52,7 +52,9 @@ def train(args: list[str]) -> None:
             base = find_recipe(special.get("--recipe"), _value_of(rest, "--data.source"))
         config = parse(RunConfig, rest, "train", default=base)
         if "--out" not in special:
-            raise UsageError("train: --out is missing; name a new folder for the run, such as runs/mine")
+            raise UsageError(
+                "train: --out is missing; name a new folder for the run, such as runs/mine"
+            )
         run = loop.train(config, special["--out"])
     NOTE.print(f"trained: {run.path}\nnext: vitrail evaluate {run.path}")
 
@@ -63,7 +65,13 @@ def evaluate(args: list[str]) -> None:
 
 
 def _evaluate(
-    run: Positional[Path], /, *, data: str = "", split: str = "", workers: int = 0, json: bool = False
+    run: Positional[Path],
+    /,
+    *,
+    data: str = "",
+    split: str = "",
+    workers: int = 0,
+    json: bool = False,
 ) -> None:
     """Measure a trained model on a split, and write RUN/reports/report.html.
 
@@ -185,7 +193,11 @@ def models(args: list[str]) -> None:
 
 
 def _models(
-    pattern: Annotated[str, Positional] = "", /, *, image_size: tuple[int, int] | None = None, json: bool = False
+    pattern: Annotated[str, Positional] = "",
+    /,
+    *,
+    image_size: tuple[int, int] | None = None,
+    json: bool = False,
 ) -> None:
     """List the models with their size and cost.
 
@@ -237,7 +249,9 @@ def _image_files(paths: tuple[Path, ...]) -> list[Path]:
 def _finished(path: Path) -> Path:
     """Refuse a run that has no final weights yet, with what to do."""
     if (path / "config.json").is_file() and not (path / "model.safetensors").is_file():
-        raise RunError(f"{path}: its training is not finished; go on with: vitrail train --resume {path}")
+        raise RunError(
+            f"{path}: its training is not finished; go on with: vitrail train --resume {path}"
+        )
     return path
 
 

@@ -1,4 +1,4 @@
-"""Flags from typed signatures, and one clear line for a wrong one. The only file that knows tyro."""
+"""Flags from typed signatures, and one clear line for a wrong one."""
 
 import inspect
 import sys
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 def parse(
     target: Callable[..., Result], args: Sequence[str], command: str, default: Any = None
 ) -> Result:
-    """Read flags into the arguments of `target` (a function, or settings with defaults) and call it.
+    """Read flags into the arguments of `target`, a function or settings, and call it.
 
     Raises:
         UsageError: a flag is unknown, or a value is not allowed.
@@ -31,7 +31,8 @@ def parse(
 
     extra = {} if default is None else {"default": default}
     with events.on_parse_error(refuse):
-        return tyro.cli(target, args=list(args), prog=command, **extra)
+        result: Result = tyro.cli(target, args=list(args), prog=command, **extra)
+    return result
 
 
 def known_flags(target: Any, prefix: str = "") -> Iterator[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class Split:
     """One part of a data set.
 
-    `keys` are unique and stable: the path relative to the root for a folder. `read(i)` gives the bytes
-    of the image file of sample i; it raises ImageError where the file cannot be read.
+    `keys` are unique and stable: the path relative to the root for a folder. `read(i)` gives the
+    bytes of the image file of sample i; it raises ImageError where the file cannot be read.
     """
 
     keys: tuple[str, ...]

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def uniform(stream: str, seed: int, epoch: ArrayLike, sample: ArrayLike, count: int) -> NDArray[np.float64]:
+def uniform(
+    stream: str, seed: int, epoch: ArrayLike, sample: ArrayLike, count: int
+) -> NDArray[np.float64]:
     """Draw `count` numbers in [0, 1) for each sample.
 
     Args:
@@ -21,7 +23,11 @@ def uniform(stream: str, seed: int, epoch: ArrayLike, sample: ArrayLike, count: 
         float64, b x count.
     """
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
-        key = _mix(np.uint64(int.from_bytes(stream.encode()[:8].ljust(8), "little")))
+        name = stream.encode()
+        key = _mix(np.uint64(int.from_bytes(name[:8].ljust(8), "little")))
+        for start in range(8, len(name), 8):
+            word = int.from_bytes(name[start : start + 8].ljust(8), "little")
+            key = _mix(key ^ np.uint64(word))
         key = _mix(key ^ np.uint64(seed % 2**64))
         key = _mix(key ^ np.asarray(epoch, dtype=np.uint64))
         key = _mix(key ^ np.atleast_1d(np.asarray(sample, dtype=np.uint64)))
@@ -31,7 +37,7 @@ def uniform(stream: str, seed: int, epoch: ArrayLike, sample: ArrayLike, count: 
 
 
 def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    """Scramble 64 bits one-to-one. Source: Steele et al. 2014, SplitMix64 (constants of its finaliser)."""
+    """Scramble 64 bits one-to-one. Source: Steele et al. 2014, SplitMix64."""
     x = x + _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -40,5 +46,7 @@ def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
 
 def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     """Shuffle 0 … n-1; another order for every (seed, epoch)."""
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)))
+    generator = np.random.Generator(
+        np.random.Philox(key=np.array([seed % 2**64, epoch], dtype=np.uint64))
+    )
     return generator.permutation(n)

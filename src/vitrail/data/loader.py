@@ -1,12 +1,12 @@
 """Batches in an order that is a pure function of (seed, position), with any number of workers.
 
-Training draws from one endless stream: the permutations of epoch 0, 1, 2 … one after the other. Batch k
-of size b takes the places k b … (k + 1) b - 1, so the position in the data is one integer.
+Training draws from one endless stream: the permutations of epoch 0, 1, 2 … one after the other.
+Batch k of size b takes the places k b … (k + 1) b - 1, so the position is one integer.
 """
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -65,12 +65,12 @@ class FileImages:
         if box is None or area is None:
             return self.preprocess.load(data, key)
         image = self.preprocess.decode(data, key, detail=area[0] ** -0.5)
-        where = random_box(box, tuple(image.shape[1:]), area, self.augment.crop_aspect)
+        where = random_box(box, (image.shape[1], image.shape[2]), area, self.augment.crop_aspect)
         return self.preprocess.fit_box(image, where)
 
 
 class CachedImages:
-    """Holds every decoded image in memory. Only without random crops, which need the whole image."""
+    """Holds every decoded image in memory; without random crops, which need the whole image."""
 
     def __init__(
         self, source: FileImages, images: UInt8[Tensor, "n c h w"], broken: dict[int, str]
@@ -102,11 +102,16 @@ class _Spans(Dataset[Batch]):
         if not shuffled:
             return self._collect(places, np.zeros_like(places), None)
         epochs = places // n
-        samples = np.array([_order(self.seed, int(e), n)[p % n] for e, p in zip(epochs, places, strict=True)])
+        samples = np.array(
+            [_order(self.seed, int(e), n)[p % n] for e, p in zip(epochs, places, strict=True)]
+        )
         return self._collect(samples, epochs, uniform("crop", self.seed, epochs, samples, 4))
 
     def _collect(
-        self, samples: NDArray[np.int64], epochs: NDArray[np.int64], boxes: NDArray[np.float64] | None
+        self,
+        samples: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        boxes: NDArray[np.float64] | None,
     ) -> Batch:
         loaded, good, failures = [], [], []
         for row, i in enumerate(samples.tolist()):
@@ -117,7 +122,9 @@ class _Spans(Dataset[Batch]):
                 failures.append((self.images.split.keys[i], str(error)))
         size = (self.images.preprocess.channels, *self.images.preprocess.size)
         images = torch.stack(loaded) if loaded else torch.empty(0, *size, dtype=torch.uint8)
-        labels = torch.tensor([self.images.split.labels[i] for i in samples[good]], dtype=torch.int64)
+        labels = torch.tensor(
+            [self.images.split.labels[i] for i in samples[good]], dtype=torch.int64
+        )
         return Batch(images, labels, samples[good], epochs[good], tuple(failures))
 
 
@@ -137,8 +144,8 @@ def train_batches(
     spans = [(k * batch_size, (k + 1) * batch_size, True) for k in steps]
     for batch in _load(images, seed, spans, workers):
         if not len(batch.labels):
-            key, reason = batch.failures[0]
-            raise DataError(f"{key}: {reason}; and no other image of its batch can be read either")
+            _, reason = batch.failures[0]  # it begins with the name of the image
+            raise DataError(f"{reason}; and no other image of its batch can be read either")
         yield batch
 
 
@@ -154,7 +161,7 @@ def _load(images: Images, seed: int, spans: Sequence[object], workers: int) -> I
         workers = 0  # there is nothing to decode
     return DataLoader(
         _Spans(images, seed),
-        sampler=spans,  # type: ignore[arg-type]
+        sampler=spans,
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
@@ -162,7 +169,7 @@ def _load(images: Images, seed: int, spans: Sequence[object], workers: int) -> I
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -197,8 +204,8 @@ def _cache(source: FileImages, workers: int) -> CachedImages:
 
 def _require_readable(images: FileImages, tries: int = 32) -> None:
     """Decode a few images spread over the split before hours are spent on it."""
-    reason = ""
-    for i in np.linspace(0, len(images.split) - 1, min(tries, len(images.split))).astype(int):
+    reason, tries = "", min(tries, len(images.split))
+    for i in np.linspace(0, len(images.split) - 1, tries).astype(int):
         try:
             images.load(int(i), None)
             return

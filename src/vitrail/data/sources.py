@@ -29,8 +29,9 @@ SOURCES: dict[str, Callable[[], Data]] = {"glyphs": load_glyphs, "digits": load_
 def open_data(source: str, fractions: Fractions | None = None) -> Data:
     """Open a data set: the name of a built-in one, or a folder of images.
 
-    A folder is `DIR/<split>/<class>/…` or `DIR/<class>/…`. Splits that are missing are cut from the
-    training images by their content (`split_by_content`), as `fractions` say.
+    A folder is `DIR/<split>/<class>/…` or `DIR/<class>/…`. Without a val folder, val
+    is cut from the training images by their content (`split_by_content`), as `fractions` say, and
+    so is test where that is missing too.
 
     Raises:
         DataError: no such folder, no images, one class only, or a class is missing in a split.
@@ -42,14 +43,15 @@ def open_data(source: str, fractions: Fractions | None = None) -> Data:
         near = did_you_mean(source, SOURCES)
         what = "is a file, not a folder" if root.exists() else "no such folder"
         raise DataError(
-            f"data={source!r}: {what}{near}; allowed are a folder of images, {' and '.join(SOURCES)}"
+            f"data={source!r}: {what}{near}; "
+            f"allowed are a folder of images, {' and '.join(SOURCES)}"
         )
     return _open_folder(root, fractions or Fractions())
 
 
 def _open_folder(root: Path, fractions: Fractions) -> Data:
     folders = _subfolders(root)
-    splits = {SPLIT_NAMES[name.lower()]: root / name for name in folders if name.lower() in SPLIT_NAMES}
+    splits = _split_folders(root, folders)
     if not splits:
         return _cut(root, {"train": _list_images(root, folders)}, natural_order(folders), fractions)
     strangers = [name for name in folders if name.lower() not in SPLIT_NAMES]
@@ -65,9 +67,27 @@ def _open_folder(root: Path, fractions: Fractions) -> Data:
     for split, folder in splits.items():
         unknown = [name for name in _subfolders(folder) if name not in classes]
         if unknown:
-            raise DataError(f"{folder}: class {unknown[0]!r} is not in train; add it there or remove it here")
+            raise DataError(
+                f"{folder}: class {unknown[0]!r} is not in train; add it there or remove it here"
+            )
         listed[split] = _list_images(root, classes, folder)
     return _cut(root, listed, classes, fractions)
+
+
+def _split_folders(root: Path, folders: list[str]) -> dict[str, Path]:
+    """Find the folder of each split. Raises DataError where two stand for the same one."""
+    splits: dict[str, Path] = {}
+    for name in folders:
+        split = SPLIT_NAMES.get(name.lower())
+        if split is None:
+            continue
+        if split in splits:
+            raise DataError(
+                f"{root}: folders {splits[split].name!r} and {name!r} both stand for the {split} "
+                f"split; put their images into one"
+            )
+        splits[split] = root / name
+    return splits
 
 
 Listing = list[tuple[str, int]]  # (path relative to the root, label)
@@ -78,7 +98,8 @@ def _cut(root: Path, listed: dict[str, Listing], classes: list[str], fractions: 
     if len(classes) < 2:
         raise DataError(
             f"{root}: {len(classes)} class{'' if len(classes) == 1 else 'es'} found"
-            f"{f' ({classes[0]!r})' if classes else ''}; a classifier needs a folder for each of two or more"
+            f"{f' ({classes[0]!r})' if classes else ''}; "
+            f"a classifier needs two or more, each with a folder of its own"
         )
     for split, listing in listed.items():
         _require_all_classes(f"{root} ({split})", listing, classes)
@@ -97,7 +118,7 @@ def _cut(root: Path, listed: dict[str, Listing], classes: list[str], fractions: 
 def _require_all_classes(where: str, listing: Listing, classes: list[str]) -> None:
     if not listing:
         raise DataError(
-            f"{where}: no images found; allowed are files ending in {', '.join(sorted(IMAGE_SUFFIXES))} "
+            f"{where}: no images found; allowed are {', '.join(sorted(IMAGE_SUFFIXES))} files "
             f"inside one folder for each class"
         )
     present = {label for _, label in listing}
@@ -117,9 +138,7 @@ def restrict(data: Data, keys: Mapping[str, Sequence[str]]) -> Data:
     Raises:
         DataError: one of them is no longer there.
     """
-    found = {
-        key: (split, i) for split in data.splits.values() for i, key in enumerate(split.keys)
-    }
+    found = {key: (split, i) for split in data.splits.values() for i, key in enumerate(split.keys)}
     splits = {}
     for name, wanted in keys.items():
         missing = [key for key in wanted if key not in found]
@@ -150,6 +169,8 @@ class Picked:
 def image_files(path: Path) -> list[Path]:
     """Give the file itself, or all image files in a folder and below, in natural order.
 
+    Hidden files and folders are left out, as they are in a data set.
+
     Raises:
         ImageError: there is no such file or folder.
     """
@@ -157,9 +178,7 @@ def image_files(path: Path) -> list[Path]:
         raise ImageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    found = [each for each in path.rglob("*") if each.is_file() and _is_image_name(each.name)]
-    names = natural_order([each.relative_to(path).as_posix() for each in found])
-    return [path / name for name in names]
+    return [path / name for name in _images_below(path, path)]
 
 
 class FileReader:
@@ -187,13 +206,17 @@ def _list_images(root: Path, classes: list[str], folder: Path | None = None) -> 
     """List the image files of each class folder and all folders in it, in natural order."""
     listing = []
     for label, name in enumerate(natural_order(classes)):
-        found = []
-        for place, below, files in os.walk((folder or root) / name):
-            below[:] = [each for each in below if not each.startswith(".")]
-            found += [Path(place) / each for each in files if _is_image_name(each)]
-        keys = natural_order([path.relative_to(root).as_posix() for path in found])
-        listing += [(key, label) for key in keys]
+        listing += [(key, label) for key in _images_below((folder or root) / name, root)]
     return listing
+
+
+def _images_below(folder: Path, root: Path) -> list[str]:
+    """List the image files in a folder and below, relative to `root`, in natural order."""
+    found = []
+    for place, below, files in os.walk(folder):
+        below[:] = [each for each in below if not each.startswith(".")]
+        found += [Path(place) / each for each in files if _is_image_name(each)]
+    return natural_order([path.relative_to(root).as_posix() for path in found])
 
 
 def _is_image_name(name: str) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -24,10 +24,11 @@ class Fractions(Config):
     """Another seed gives another split."""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> "Fractions":
         if self.val + self.test >= 1 or self.val == 0:
             raise ValueError(
-                f"val={self.val} and test={self.test} must leave images for training, and val some to watch"
+                f"val={self.val} and test={self.test} must leave images for training, "
+                "and val some to watch"
             )
         return self
 
@@ -40,7 +41,7 @@ def split_by_content(
 ) -> tuple[dict[str, list[tuple[str, int]]], tuple[str, ...]]:
     """Cut `val`, and `test` unless it is there, from the training images of each class.
 
-    The files of a class are put in the order of a hash of (seed, content) and the first ones are held
+    The files of a class are put in the order of a hash of (seed, content) and the first are held
     back, so the split does not depend on names or order, and copies of one image stay together.
 
     Returns:
@@ -69,13 +70,14 @@ def _cut_class(
     ranks = sorted(set(digests.values()))  # copies of one image share a rank
     if len(ranks) < 1 + len(cuts):
         raise DataError(
-            f"{root}: class {name!r} has {len(ranks)} different images; {1 + len(cuts)} are needed to cut "
-            f"{', '.join(cuts)} from them; add images or make split folders"
+            f"{root}: class {name!r} has {len(ranks)} different images; {1 + len(cuts)} are needed "
+            f"to cut {', '.join(cuts)} from them; add images or make split folders"
         )
     where: dict[bytes, str] = {}
     first = 0
-    for split, fraction in cuts.items():
-        size = max(1, int(fraction * len(ranks)))
+    for left, (split, fraction) in zip(range(len(cuts), 0, -1), cuts.items(), strict=True):
+        most = len(ranks) - first - left  # leaves one for each later split and for train
+        size = min(most, max(1, int(fraction * len(ranks))))
         where |= dict.fromkeys(ranks[first : first + size], split)
         first += size
     chosen: dict[str, list[str]] = {split: [] for split in ("train", *cuts)}

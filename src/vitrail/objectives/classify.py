@@ -44,9 +44,7 @@ class Classify(nn.Module):
         images, targets = self.prepare(batch)
         return soft_cross_entropy(self.model(images), targets), {}
 
-    def prepare(
-        self, batch: Batch
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
+    def prepare(self, batch: Batch) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
         """Augment, normalise and mix images; smooth and mix targets."""
         device = next(self.model.parameters()).device
         draw = Draw(self.seed, batch.epochs, batch.samples)
@@ -104,18 +102,21 @@ def collect_logits(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    logits, labels, samples, failures = [], [], [], []
-    for batch in batches:
-        failures += batch.failures
-        tell(len(batch.labels) + len(batch.failures))
-        if not len(batch.labels):
-            continue
-        with autocast(device, precision):
-            answer = model(preprocess.normalise(batch.images.to(device)))
-        logits.append(answer.float().cpu())
-        labels.append(batch.labels)
-        samples.append(batch.samples)
-    model.train(was_training)
+    logits, labels, samples = [], [], []
+    failures: list[Failure] = []
+    try:
+        for batch in batches:
+            failures += batch.failures
+            tell(len(batch.labels) + len(batch.failures))
+            if not len(batch.labels):
+                continue
+            with autocast(device, precision):
+                answer = model(preprocess.normalise(batch.images.to(device)))
+            logits.append(answer.float().cpu())
+            labels.append(batch.labels)
+            samples.append(batch.samples)
+    finally:
+        model.train(was_training)
     if not logits:
         raise DataError(f"no readable image among {len(failures)}; the first: {failures[0][1]}")
     return Outputs(torch.cat(logits), torch.cat(labels), np.concatenate(samples), tuple(failures))

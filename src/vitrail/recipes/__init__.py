@@ -21,6 +21,7 @@ def find_recipe(name: str | None, source: str) -> RunConfig:
         name = source if source in RECIPES else "photos"
     if name not in RECIPES:
         raise ConfigError(
-            f"recipe={name!r}: no such recipe{did_you_mean(name, RECIPES)}; there is {', '.join(RECIPES)}"
+            f"recipe={name!r}: no such recipe{did_you_mean(name, RECIPES)}; "
+            f"there is {', '.join(RECIPES)}"
         )
     return RECIPES[name]()

@@ -15,7 +15,9 @@ def glyphs() -> RunConfig:
             name="vit_tiny_patch16_224", image_size=(32, 32), patch_size=8, depth=6, drop_path=0.05
         ),
         input=InputConfig(channels=1),
-        augment=AugmentConfig(flip=False, rotate=10, translate=0.08, scale=0.2, shear=12, warp=0.04),
+        augment=AugmentConfig(
+            flip=False, rotate=10, translate=0.08, scale=0.2, shear=12, warp=0.04
+        ),
         train=OptimConfig(
             epochs=40, batch_size=128, lr=2e-3, warmup_epochs=2, label_smoothing=0.1, ema=0.995
         ),

@@ -20,10 +20,14 @@ def explain_image(predictor: Predictor, path: Path, out: Path) -> list[Path]:
     pixels = predictor.load(path)
     images = predictor.inputs([pixels])
     guess = predictor.guesses(predictor.logits([pixels]), 1)[0][0]
-    heats = {name: explain(predictor.model, images, method=name)[0].cpu().numpy() for name in METHODS}
+    heats = {
+        name: explain(predictor.model, images, method=name)[0].cpu().numpy() for name in METHODS
+    }
     maps = class_attentions(predictor.model, images)[0].cpu().numpy()
     pictures = {
-        "heat": strip(to_picture(pixels), heats, caption=caption_of(guess.label, guess.probability)),
+        "heat": strip(
+            to_picture(pixels), heats, caption=caption_of(guess.label, guess.probability)
+        ),
         "heads": panel(
             maps,
             [f"layer {i + 1}" for i in range(len(maps))],

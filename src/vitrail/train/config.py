@@ -1,6 +1,6 @@
 """Every setting of a training run."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -53,12 +53,14 @@ class ModelConfig(Config):
         changes = {key: value for key, value in dict(self).items() if value is not None}
         name = changes.pop("name")
         return resize_model(
-            find_model(name), f"model.name={name}", changes | {"classes": classes, "in_channels": channels}
+            find_model(name),
+            f"model.name={name}",
+            changes | {"classes": classes, "in_channels": channels},
         )
 
 
 class InputConfig(Config):
-    """How an image file becomes the model's input; with the model's image size, the whole contract."""
+    """How an image file becomes the model's input; with its image size, the whole contract."""
 
     channels: Literal[1, 3] = 3
     """3 for colour, 1 for grey."""
@@ -135,7 +137,7 @@ class RunConfig(Config):
     """How many of the newest checkpoints are kept."""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> "RunConfig":
         if self.train.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"train.warmup_epochs={self.train.warmup_epochs:g} must be less than "

@@ -3,22 +3,24 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor
+
+from vitrail.models import Backbone
 
 
 class Ema:
     """Keeps an exponential moving average of a model's parameters."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Backbone, decay: float) -> None:
         """`decay` in [0, 1); with 0 the average is the model itself."""
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model
-        self._source = list(model.parameters())
-        self._average = list(self.model.parameters())
+        self._source: list[Tensor] = list(model.parameters())
+        self._average: list[Tensor] = list(self.model.parameters())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after `step` in; early steps are forgotten faster, so no start lingers."""
+        """Take the weights after `step` in; early ones are forgotten faster."""
         if self.decay:
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self._average, self._source, 1 - decay)

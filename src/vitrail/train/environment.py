@@ -36,7 +36,9 @@ def _processor(device: str) -> str:
         return torch.cuda.get_device_name(device)
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+            names = [
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            ]
         return names[0]
     except (OSError, IndexError):
         return platform.processor() or platform.machine()

@@ -48,7 +48,7 @@ def train(config: RunConfig, out: str | Path) -> Run:
 
 
 def resume(path: str | Path) -> Run:
-    """Go on with a run from its newest whole checkpoint, to the same end as if it had never stopped.
+    """Go on from the newest whole checkpoint, to the same end as if the run had never stopped.
 
     A run that is finished is left as it is.
 
@@ -73,7 +73,9 @@ def run_loop(run: Run, setup: Setup) -> None:
     objective, optimizer = setup.objective, make_optimizer(setup.model, config.train)
     ema = Ema(setup.model, config.train.ema)
     warmup = setup.steps_of(config.train.warmup_epochs) if config.train.warmup_epochs else 0
-    eval_every, save_every = map(setup.steps_of, (config.eval_every_epochs, config.save_every_epochs))
+    eval_every, save_every = map(
+        setup.steps_of, (config.eval_every_epochs, config.save_every_epochs)
+    )
 
     first, seconds = _restore(run, setup, optimizer, ema)
     batches = train_batches(
@@ -84,10 +86,14 @@ def run_loop(run: Run, setup: Setup) -> None:
         workers=config.data.workers,
     )
     started, unreadable = time.monotonic() - seconds, set[str]()
-    with listening() as stop, display(setup.steps, first) as view, Mirror(run.path, first) as mirror:
+    with (
+        listening() as stop,
+        display(setup.steps, first) as view,
+        Mirror(run.path, first) as mirror,
+    ):
         if first == 0:
             validate(setup, ema, limit=2)  # what would fail at the first measurement fails now
-        for step, batch in zip(range(first, setup.steps), batches):
+        for step, batch in zip(range(first, setup.steps), batches, strict=True):
             _report_unreadable(batch, unreadable, view)
             lr = lr_at(step, setup.steps, warmup, config.train)
             set_lr(optimizer, lr)
@@ -103,7 +109,11 @@ def run_loop(run: Run, setup: Setup) -> None:
             done = step + 1
             figures: dict[str, float] = {}
             if due(done, config.log_every, setup.steps):
-                rate = (done - first) * config.train.batch_size / (time.monotonic() - started - seconds)
+                rate = (
+                    (done - first)
+                    * config.train.batch_size
+                    / (time.monotonic() - started - seconds)
+                )
                 figures = {
                     "train_loss": require_finite(loss.item(), done),
                     "lr": lr,
@@ -130,7 +140,7 @@ def run_loop(run: Run, setup: Setup) -> None:
 
 
 def due(done: int, every: int, steps: int) -> bool:
-    """Whether something that happens every so many steps, and at the end, happens after `done` steps."""
+    """Whether what happens every so many steps, and at the end, happens after `done` steps."""
     return done % every == 0 or done == steps
 
 
@@ -142,7 +152,8 @@ def require_finite(value: float, step: int) -> float:
     """
     if not math.isfinite(value):
         raise DivergedError(
-            f"step {step}: loss or gradient is {value}; lower train.lr or lengthen train.warmup_epochs"
+            f"step {step}: loss or gradient is {value}; "
+            f"lower train.lr or lengthen train.warmup_epochs"
         )
     return value
 
@@ -188,15 +199,18 @@ def require_same_data(run: Run, data: Data) -> None:
         before = recorded["splits"].get(name, [])
         if before != keys:
             changed = sorted(set(before) ^ set(keys))
+            example = f", such as {changed[0]!r}" if changed else ""
             raise RunError(
                 f"{run.path}: the {name} images have changed since the run began "
-                f"({len(before)} then, {len(keys)} now{f', such as {changed[0]!r}' if changed else ''}); "
+                f"({len(before)} then, {len(keys)} now{example}); "
                 f"restore them or train anew"
             )
 
 
-def _restore(run: Run, setup: Setup, optimizer: torch.optim.Optimizer, ema: Ema) -> tuple[int, float]:
-    """Load the newest whole checkpoint, if there is one: how many steps are done, in how many seconds."""
+def _restore(
+    run: Run, setup: Setup, optimizer: torch.optim.Optimizer, ema: Ema
+) -> tuple[int, float]:
+    """Load the newest whole checkpoint, if any; give the steps that are done and their seconds."""
     checkpoint, damaged = run.newest_checkpoint()
     for line in damaged:
         warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)

@@ -12,7 +12,8 @@ NO_DECAY = ("cls_token", "pos_embed")  # beside biases and norms, which have one
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Build AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) that decays only matrices."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.dim() > 1 and name not in NO_DECAY
         (decayed if is_matrix else kept).append(parameter)

@@ -79,5 +79,7 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         model=model,
         objective=objective,
         train_images=open_images(data.splits["train"], preprocess, augmentation, workers),
-        val_images=open_images(data.splits["val"], preprocess, augmentation.replace(crop_area=None), workers),
+        val_images=open_images(
+            data.splits["val"], preprocess, augmentation.replace(crop_area=None), workers
+        ),
     )

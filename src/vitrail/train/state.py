@@ -1,4 +1,4 @@
-"""The state of a training as named tensors, and back: the weights, their average, the optimiser's memory."""
+"""The state of a training as named tensors, and back."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,9 @@ from vitrail.train.ema import Ema
 from vitrail.weights.tensors import fill
 
 
-def pack(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema) -> dict[str, dict[str, Tensor]]:
+def pack(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema
+) -> dict[str, dict[str, Tensor]]:
     """Give every tensor that the next step depends on, by file and name."""
     tensors = {"model": dict(model.state_dict())}
     if ema.decay:

@@ -9,7 +9,7 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """A training was stopped by a signal and can be resumed."""
 
     def __init__(self, signum: int, step: int, run: Path) -> None:
@@ -27,7 +27,9 @@ class StopRequest:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Take note; a second signal of the kind ends the process as usual."""
         self.signum = signum
-        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+        )
 
 
 @contextmanager

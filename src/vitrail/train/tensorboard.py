@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 
 class Mirror:
-    """Writes the figures of metrics.jsonl once more, under RUN/tb; does nothing without tensorboard."""
+    """Writes the figures of metrics.jsonl once more, under RUN/tb; idle without tensorboard."""
 
     def __init__(self, run: Path, first: int) -> None:
         """Events from step `first` on, left by a run that was killed, are replaced."""
@@ -14,13 +14,13 @@ class Mirror:
         self._first = first
         self._writer: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Mirror":
         """Open the event file."""
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:  # the extra is not installed; metrics.jsonl holds the same figures
             return self
-        self._writer = SummaryWriter(str(self._folder), purge_step=self._first)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=self._first)
         return self
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:

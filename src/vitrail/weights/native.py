@@ -1,4 +1,4 @@
-"""Vitrail's own format: a folder with `model.json` (what it is) and `model.safetensors` (what it knows)."""
+"""Vitrail's own format: a folder with `model.json` and `model.safetensors`."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def read_description(folder: Path) -> Backbone:
         values = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise WeightsError(
-            f"{folder}: not a trained model; a folder with model.json and model.safetensors is needed"
+            f"{folder}: not a trained model; it needs model.json and model.safetensors"
         ) from None
     except ValueError as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from None

@@ -47,7 +47,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         what = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r}, which the model lacks"
-        raise WeightsError(f"{where}: {what} ({len(missing)} missing, {len(unknown)} unknown tensors)")
+        raise WeightsError(
+            f"{where}: {what} ({len(missing)} missing, {len(unknown)} unknown tensors)"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
             raise WeightsError(
