@@ -16,13 +16,13 @@ LEVELS = {
     name: level
     for level, names in enumerate(
         [
-            "errors",
+            "errors version",
             "config device files",
             "data models metrics",
             "weights objectives",
             "runs",
             "train evaluate explain export engines plan",
-            "bench recipes studies serve demo report",
+            "bench recipes studies serve report",
             "cli",
         ],
         start=1,

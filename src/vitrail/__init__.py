@@ -9,9 +9,8 @@ heat = vitrail.explain(model, images)
 from vitrail.explain import explain
 from vitrail.models import create_model, list_models
 from vitrail.serve.predictor import Predictor
+from vitrail.version import __version__
 from vitrail.weights.native import load_model, save_model
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Predictor",

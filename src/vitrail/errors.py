@@ -60,6 +60,11 @@ class DivergedError(VitrailError):
     """The training loss is no longer finite."""
 
 
+def printable(text: str) -> str:
+    """Make one line of a text: line breaks, terminal controls and undecodable bytes become escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest known names: `"; did you mean 'a' or 'b'?"`, or nothing if none is near.
 

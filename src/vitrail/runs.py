@@ -100,19 +100,22 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read ({error})") from None
 
-    def log(self, step: int, **values: float) -> None:
+    def log(self, step: int, **values: float | int) -> None:
         """Append one line of figures to metrics.jsonl. Raises StorageError."""
         path = self.path / "metrics.jsonl"
         with writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
 
-    def history(self) -> list[dict[str, float]]:
-        """Read metrics.jsonl; a last line that was cut by a crash is left out."""
+    def history(self) -> list[dict[str, float | int]]:
+        """Read metrics.jsonl; a last line that was cut by a crash is left out. Raises RunError."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except ValueError as error:
+            raise RunError(f"{path}: damaged ({error}); remove the faulty line") from None
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, before a resumed run writes them again."""
@@ -146,7 +149,9 @@ class Run:
         with new_folder(folder) as scratch:
             for name, data in files.items():
                 write_synced(scratch / name, data)
-        for old in self._checkpoints()[keep:]:
+        folders = self._checkpoints()
+        newest = folders.index(folder)  # those beyond are damaged: a resumed run passed them over
+        for old in folders[:newest] + folders[newest + keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
@@ -184,23 +189,33 @@ class Run:
 
     def read_predictions(self, split: str) -> Predictions:
         """Read the saved logits of a split. Raises RunError, WeightsError."""
-        about = self.read_json(f"predictions/{split}.json")
+        name = f"predictions/{split}.json"
+        about = self.read_json(name)
         tensors = read_tensors(self.path / "predictions" / f"{split}.safetensors")
-        return Predictions(
-            split=split,
-            keys=tuple(about["keys"]),
-            classes=tuple(about["classes"]),
-            logits=tensors["logits"],
-            labels=tensors["labels"],
-            preprocess_hash=about["preprocess"],
-            unreadable=tuple((key, reason) for key, reason in about["unreadable"]),
-        )
+        try:
+            return Predictions(
+                split=split,
+                keys=tuple(about["keys"]),
+                classes=tuple(about["classes"]),
+                logits=tensors["logits"],
+                labels=tensors["labels"],
+                preprocess_hash=about["preprocess"],
+                unreadable=tuple((key, reason) for key, reason in about["unreadable"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{self.path / name}: damaged ({error!r}); evaluate the run again"
+            ) from None
 
 
 def _read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint after every file has proved to be what the manifest says."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
+        if set(manifest) | {"manifest.json"} != set(os.listdir(folder)):
+            raise RunError(
+                f"{folder / 'manifest.json'}: damaged (it does not list the files there)"
+            )
         for name, expected in manifest.items():
             data = (folder / name).read_bytes()
             if (

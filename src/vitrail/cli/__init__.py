@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from vitrail.errors import UsageError, VitrailError, did_you_mean
+from vitrail.errors import UsageError, VitrailError, did_you_mean, printable
 
 COMMANDS = {
     "demo": "the whole way on the built-in letters; ends with a report",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(args)
     except VitrailError as error:
-        _say(f"error: {_one_line(error)}")
+        _say(f"error: {error}")
         return 2
     except Stopped as stopped:
         _say(f"{stopped}; go on with: vitrail train --resume {stopped.run}")
@@ -44,7 +44,7 @@ def _run(args: list[str]) -> None:
         _print_help()
         return
     if args[0] in ("-V", "--version"):
-        from vitrail import __version__
+        from vitrail.version import __version__
 
         Console().print(__version__, highlight=False)
         return
@@ -71,9 +71,7 @@ def _print_help() -> None:
 
 
 def _say(line: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
-
-
-def _one_line(error: Exception) -> str:
-    """Give the message without line breaks or terminal controls, whatever a file name held."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
+    """Print one line, whatever a file name in it holds."""
+    Console(stderr=True, soft_wrap=True).print(
+        printable(line), markup=False, highlight=False, emoji=False
+    )

@@ -10,8 +10,8 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from vitrail.cli.flags import parse
-from vitrail.data.sources import open_data
-from vitrail.errors import ImageError, ModelError, RunError, UsageError
+from vitrail.data.sources import SOURCES, open_data
+from vitrail.errors import ImageError, ModelError, RunError, UsageError, printable
 from vitrail.train.config import RunConfig
 
 # What everybody uses has a short name; every other setting has its place in the tree.
@@ -26,8 +26,10 @@ SHORT_FLAGS = {
     "--workers": "--data.workers",
 }
 TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config")
-OUT = Console(soft_wrap=True, highlight=False, markup=False)  # answers
-NOTE = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)  # everything else
+OUT = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # answers
+NOTE = Console(
+    stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
+)  # everything else
 
 
 def train(args: list[str]) -> None:
@@ -49,14 +51,15 @@ def train(args: list[str]) -> None:
             path = Path(special["--config"])
             base = RunConfig.parse(Run.open(path.parent).read_json(path.name), str(path))
         else:
-            base = find_recipe(special.get("--recipe"), _value_of(rest, "--data.source"))
+            base = find_recipe(special.get("--recipe"), _source(special, rest))
         config = parse(RunConfig, rest, "train", default=base)
         if "--out" not in special:
             raise UsageError(
                 "train: --out is missing; name a new folder for the run, such as runs/mine"
             )
         run = loop.train(config, special["--out"])
-    NOTE.print(f"trained: {run.path}\nnext: vitrail evaluate {run.path}")
+    NOTE.print(printable(f"trained: {run.path}"))
+    NOTE.print(printable(f"next: vitrail evaluate {run.path}"))
 
 
 def evaluate(args: list[str]) -> None:
@@ -94,12 +97,12 @@ def _evaluate(
     summary = evaluate_run(opened, model, images, split or final_split(images), workers=workers)
     report = build_report(opened, model, images, summary)
     for key, reason in summary.unreadable:
-        NOTE.print(f"not counted: {reason or key}")
+        NOTE.print(printable(f"not counted: {reason or key}"))
     if json:
         OUT.print_json(json_module.dumps(summary.to_json()))
     else:
         OUT.print(headline(summary))
-    NOTE.print(f"report: {report}")
+    NOTE.print(printable(f"report: {report}"))
 
 
 def headline(summary: object) -> str:
@@ -149,7 +152,7 @@ def _predict(
             guesses = predictor.predict([path], top_k)[0]
         except ImageError as error:
             broken += 1
-            NOTE.print(f"not readable: {error}")
+            NOTE.print(printable(f"not readable: {error}"))
             if json:
                 OUT.print(json_module.dumps({"image": str(path), "error": str(error)}))
             continue
@@ -158,7 +161,7 @@ def _predict(
             OUT.print(json_module.dumps({"image": str(path), "labels": labels}))
         else:
             text = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in guesses)
-            OUT.print(f"{path}: {text}")
+            OUT.print(printable(f"{path}: {text}"))
     if broken:
         raise ImageError(f"{broken} of {len(files)} images cannot be read; they are named above")
 
@@ -178,13 +181,13 @@ def _explain(
         images: image files, or folders of them.
         out: the folder for the pictures.
     """
-    from vitrail.report.explaining import explain_image
+    from vitrail.serve.explaining import explain_image
     from vitrail.serve.predictor import Predictor
 
     predictor = Predictor(_finished(run))
     for path in track(_image_files(images), description="explain", console=NOTE, transient=True):
         for written in explain_image(predictor, path, out):
-            OUT.print(str(written))
+            OUT.print(printable(str(written)))
 
 
 def models(args: list[str]) -> None:
@@ -231,7 +234,7 @@ def _models(
 
 def demo(args: list[str]) -> None:
     """`vitrail demo`."""
-    from vitrail.demo import run_demo
+    from vitrail.cli.demo import run_demo
 
     parse(run_demo, args, "demo")
 
@@ -274,6 +277,16 @@ def _take(args: list[str], names: tuple[str, ...]) -> tuple[dict[str, str], list
 def _lengthen(arg: str) -> str:
     flag, equals, value = arg.partition("=")
     return SHORT_FLAGS.get(flag, flag) + equals + value
+
+
+def _source(special: dict[str, str], rest: list[str]) -> str:
+    """Find which data are meant. Raises UsageError."""
+    source = _value_of(rest, "--data.source")
+    if not source and special.get("--recipe") not in SOURCES:  # those have data of their own
+        raise UsageError(
+            f"train: --data is missing; name a folder of images, or {' or '.join(SOURCES)}"
+        )
+    return source
 
 
 def _value_of(args: list[str], flag: str) -> str:

@@ -4,13 +4,15 @@ So no generator has a state that must be saved, and neither workers nor a resume
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
+Indexes = int | NDArray[np.int64]
+
 
 def uniform(
-    stream: str, seed: int, epoch: ArrayLike, sample: ArrayLike, count: int
+    stream: str, seed: int, epoch: Indexes, sample: Indexes, count: int
 ) -> NDArray[np.float64]:
     """Draw `count` numbers in [0, 1) for each sample.
 
@@ -18,7 +20,7 @@ def uniform(
         stream: what the numbers are for; different streams are independent.
         seed: of the run.
         epoch: how often the sample was seen before; one number, or one for each sample.
-        sample: b indexes of samples.
+        sample: one index, or b.
     Returns:
         float64, b x count.
     """

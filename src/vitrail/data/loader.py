@@ -6,7 +6,7 @@ Batch k of size b takes the places k b … (k + 1) b - 1, so the position is one
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     failures: tuple[Failure, ...]  # what could not be decoded, and is not among the images
 
 
+@runtime_checkable
 class Images(Protocol):
     """Decoded images of a split, by index."""
 

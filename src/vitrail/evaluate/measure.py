@@ -70,8 +70,8 @@ def relabel(data: Data, split: Split, classes: tuple[str, ...]) -> Split:
     unknown = [name for name in data.classes if name not in classes]
     if unknown:
         raise DataError(
-            f"data={data.name}: class {unknown[0]!r} is unknown to the model"
-            f"{did_you_mean(unknown[0], classes)}; it knows {len(classes)} classes"
+            f"data={data.name}: class {unknown[0]!r} is unknown to the model, which knows "
+            f"{len(classes)} classes{did_you_mean(unknown[0], classes)}"
         )
     numbers = torch.tensor([classes.index(name) for name in data.classes])
     return Split(split.keys, tuple(numbers[list(split.labels)].tolist()), split.read)

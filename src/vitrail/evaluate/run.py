@@ -5,19 +5,18 @@ from rich.progress import Progress
 
 from vitrail.data.dataset import Data
 from vitrail.data.sources import open_data, restrict
+from vitrail.data.splitting import Fractions
 from vitrail.evaluate.measure import predict_split, require_split
 from vitrail.evaluate.summary import Summary, summarise
 from vitrail.models import Backbone
 from vitrail.runs import Run
-from vitrail.train.config import RunConfig
 
 
 def open_run_data(run: Run) -> Data:
     """Open the images that a run was made with, split as they were then. Raises DataError."""
-    config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
-    return restrict(
-        open_data(config.data.source, config.data.fractions), run.read_json("data.json")["splits"]
-    )
+    settings = run.read_json("config.json")["data"]
+    fractions = Fractions.parse(settings["fractions"], f"{run.path / 'config.json'}: fractions")
+    return restrict(open_data(settings["source"], fractions), run.read_json("data.json")["splits"])
 
 
 def evaluate_run(run: Run, model: Backbone, data: Data, split: str, *, workers: int = 0) -> Summary:

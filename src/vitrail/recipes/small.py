@@ -18,11 +18,9 @@ def glyphs() -> RunConfig:
         augment=AugmentConfig(
             flip=False, rotate=10, translate=0.08, scale=0.2, shear=12, warp=0.04
         ),
-        train=OptimConfig(
-            epochs=40, batch_size=128, lr=2e-3, warmup_epochs=2, label_smoothing=0.1, ema=0.995
-        ),
-        eval_every_epochs=5,
-        save_every_epochs=5,
+        train=OptimConfig(epochs=24, batch_size=128, lr=2e-3, warmup_epochs=2, ema=0.995),
+        eval_every_epochs=4,
+        save_every_epochs=4,
     )
 
 

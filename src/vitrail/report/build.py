@@ -23,12 +23,13 @@ WRONG, RIGHT = 12, 8  # examples shown
 def build_report(run: Run, model: Backbone, data: Data, summary: Summary) -> Path:
     """Write RUN/reports/report.html and give its path. Raises StorageError."""
     split = require_split(data, summary.split)
+    keys = run.read_predictions(summary.split).keys  # sample.key is a form of it that can be shown
     place = {key: i for i, key in enumerate(split.keys)}
     preprocess = model.preprocess
     assert isinstance(preprocess, Preprocess)  # every loaded model has one
 
     def pixels(sample: Sample) -> torch.Tensor:
-        return preprocess.load(split.read(place[sample.key]), sample.key)
+        return preprocess.load(split.read(place[keys[sample.index]]), sample.key)
 
     chosen = [("wrong", each) for each in summary.worst[:WRONG]]
     chosen += [("right", each) for each in summary.right[:RIGHT]]

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vitrail.errors import printable
+
 
 class Display:
     """A line that moves: steps, rate, remaining time, loss; and lasting lines above it."""
@@ -26,7 +28,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.console.print(printable(line), markup=False, highlight=False, emoji=False)
 
 
 @contextmanager

@@ -3,15 +3,13 @@
 import copy
 
 import torch
-from torch import Tensor
-
-from vitrail.models import Backbone
+from torch import Tensor, nn
 
 
 class Ema:
     """Keeps an exponential moving average of a model's parameters."""
 
-    def __init__(self, model: Backbone, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         """`decay` in [0, 1); with 0 the average is the model itself."""
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("vitrail", "torch", "numpy", "pillow", "scipy", "safetensors", "scikit-learn")
+from vitrail.version import __version__
+
+PACKAGES = ("torch", "numpy", "pillow", "scipy", "safetensors", "scikit-learn")
 
 
 def environment(device: str) -> dict[str, Any]:
     """Describe versions, hardware and threads in plain JSON values."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"vitrail": __version__} | {name: _version(name) for name in PACKAGES},
         "system": platform.platform(),
         "processor": _processor(device),
         "cores": os.cpu_count(),

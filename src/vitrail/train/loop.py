@@ -16,6 +16,7 @@ from vitrail.data.sources import open_data
 from vitrail.device import autocast
 from vitrail.errors import DivergedError, RunError
 from vitrail.metrics import outcomes, top_k_accuracy
+from vitrail.models import Backbone
 from vitrail.objectives.classify import collect_logits, smooth_targets, soft_cross_entropy
 from vitrail.runs import Run
 from vitrail.train.config import RunConfig
@@ -135,6 +136,7 @@ def run_loop(run: Run, setup: Setup) -> None:
                 run.save_checkpoint(done, tensors, state, config.keep_checkpoints)
             if stop.signum and done < setup.steps:
                 raise Stopped(stop.signum, done, run.path)
+    assert isinstance(ema.model, Backbone)  # a copy of the model
     save_model(ema.model, run.path)
     run.write_json("finished.json", {"steps": setup.steps, "seconds": time.monotonic() - started})
 

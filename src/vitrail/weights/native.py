@@ -65,7 +65,9 @@ def read_description(folder: Path) -> Backbone:
         raise WeightsError(
             f"{folder}: not a trained model; it needs model.json and model.safetensors"
         ) from None
-    except ValueError as error:
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise WeightsError(f"{path}: format must be {FORMAT}; it was written by another version")
@@ -91,6 +93,10 @@ def _architecture(values: dict[str, Any], path: Path) -> Config:
 def _classes(values: dict[str, Any], model: Backbone, path: Path) -> tuple[str, ...]:
     names = values.get("classes")
     wanted = getattr(model.config, "classes", None)
-    if not isinstance(names, list) or len(names) != wanted or len(set(names)) != len(names):
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or not len(names) == len(set(names)) == wanted
+    ):
         raise WeightsError(f"{path}: classes must be {wanted} different names")
-    return tuple(str(name) for name in names)
+    return tuple(names)

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vitrail.data.sources import open_data
+from vitrail.errors import UsageError
 from vitrail.evaluate.measure import final_split
 from vitrail.evaluate.run import evaluate_run, open_run_data
 from vitrail.recipes import find_recipe
@@ -72,6 +73,8 @@ def _train(data: str, out: Path, epochs: float | None) -> Run:
         return loop.resume(out)
     config = find_recipe(data, data)
     if epochs is not None:
+        if not epochs > 0:
+            raise UsageError(f"demo: --epochs={epochs:g} must be above 0")
         warmup = min(config.train.warmup_epochs, epochs / 2)
         config = config.replace(train=config.train.replace(epochs=epochs, warmup_epochs=warmup))
     return loop.train(config, _free(out))

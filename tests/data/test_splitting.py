@@ -1,0 +1,139 @@
+"""Splits that depend on the images alone."""
+
+import random
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from vitrail.data.splitting import Fractions, split_by_content
+from vitrail.errors import DataError, ImageError
+
+CLASSES = ("cat", "dog")
+Listed = dict[str, list[tuple[str, int]]]
+
+
+def write(root: Path, contents: dict[str, list[str]], prefix: str = "") -> Listed:
+    """One file for each content, listed in a random order; the content alone counts."""
+    train = []
+    for name, each in contents.items():
+        (root / name).mkdir(parents=True)
+        for place, content in enumerate(each):
+            key = f"{name}/{prefix}{place}.png"
+            (root / key).write_text(content)
+            train.append((key, CLASSES.index(name)))
+    random.Random(prefix).shuffle(train)
+    return {"train": train}
+
+
+def contents(n: int = 40) -> dict[str, list[str]]:
+    return {name: [f"{name} {i}" for i in range(n)] for name in CLASSES}
+
+
+def cut(root: Path, listed: Listed, **fractions: float) -> dict[str, set[str]]:
+    """The contents in each split."""
+    result, _ = split_by_content(root, listed, CLASSES, Fractions(**fractions))  # type: ignore[arg-type]
+    return {
+        split: {(root / key).read_text() for key, _ in listing} for split, listing in result.items()
+    }
+
+
+def test_names_and_order_do_not_matter(tmp_path: Path) -> None:
+    one = cut(tmp_path / "a", write(tmp_path / "a", contents()))
+    renamed = {name: each[::-1] for name, each in contents().items()}
+    other = cut(tmp_path / "b", write(tmp_path / "b", renamed, prefix="photo-"))
+    assert one == other
+
+
+def test_every_image_is_in_one_split_in_the_order_of_the_listing(tmp_path: Path) -> None:
+    listed = write(tmp_path, contents())
+    result, _ = split_by_content(tmp_path, listed, CLASSES, Fractions())
+    everything = [sample for listing in result.values() for sample in listing]
+    assert sorted(everything) == sorted(listed["train"])
+    for listing in result.values():
+        for label in range(len(CLASSES)):
+            mine = [sample for sample in listing if sample[1] == label]
+            assert mine == [sample for sample in listed["train"] if sample in mine]
+
+
+def test_sizes_and_note(tmp_path: Path) -> None:
+    listed = write(tmp_path, contents(40))
+    result, notes = split_by_content(
+        tmp_path, listed, CLASSES, Fractions(val=0.2, test=0.1, seed=3)
+    )
+    for split, size in (("train", 28), ("val", 8), ("test", 4)):
+        assert [label for _, label in result[split]].count(0) == size
+        assert [label for _, label in result[split]].count(1) == size
+    assert notes == ("split by file content with seed 3: train 56, val 16, test 8 images",)
+
+
+def test_another_seed_gives_another_split(tmp_path: Path) -> None:
+    listed = write(tmp_path, contents())
+    splits = [cut(tmp_path, listed, seed=seed)["val"] for seed in range(4)]
+    assert len({frozenset(each) for each in splits}) == 4
+    assert cut(tmp_path, listed, seed=0)["val"] == splits[0]
+
+
+def test_adding_an_image_moves_few(tmp_path: Path) -> None:
+    before = cut(tmp_path / "a", write(tmp_path / "a", contents(40)))
+    after = cut(tmp_path / "b", write(tmp_path / "b", contents(41)))
+    for split in before:
+        assert len(before[split] - after[split]) <= 2 * len(CLASSES)
+
+
+def test_copies_stay_together(tmp_path: Path) -> None:
+    copied = {name: [f"{name} {i // 3}" for i in range(60)] for name in CLASSES}
+    listed = write(tmp_path, copied)
+    result = cut(tmp_path, listed)
+    assert not result["train"] & result["val"]
+    assert not result["train"] & result["test"]
+    assert not result["val"] & result["test"]
+    keys, _ = split_by_content(tmp_path, listed, CLASSES, Fractions())
+    assert sum(len(listing) for listing in keys.values()) == 120
+
+
+def test_a_test_split_that_is_there_is_kept(tmp_path: Path) -> None:
+    held = [("test/cat/1.png", 0), ("test/dog/1.png", 1)]
+    listed = write(tmp_path, contents(20)) | {"test": held}
+    result, notes = split_by_content(tmp_path, listed, CLASSES, Fractions(val=0.25, test=0.5))
+    assert result["test"] == held
+    assert (len(result["train"]), len(result["val"])) == (30, 10)
+    assert "test" not in notes[0]
+
+
+def test_no_test_split_where_none_is_wanted(tmp_path: Path) -> None:
+    result = cut(tmp_path, write(tmp_path, contents(10)), test=0.0)
+    assert set(result) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("n", "val", "test"),
+    [(3, 0.15, 0.15), (3, 0.9, 0.05), (4, 0.6, 0.39), (10, 0.9, 0.09), (7, 0.01, 0.98)],
+)
+def test_every_class_is_in_every_split(tmp_path: Path, n: int, val: float, test: float) -> None:
+    listed = write(tmp_path, contents(n))
+    result, _ = split_by_content(tmp_path, listed, CLASSES, Fractions(val=val, test=test))
+    for listing in result.values():
+        assert {label for _, label in listing} == {0, 1}
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    few = contents(3) | {"dog": ["a", "a", "b", "b"]}
+    listed = write(tmp_path, few)
+    message = "class 'dog' has 2 different images; 3 are needed to cut val, test"
+    with pytest.raises(DataError, match=message):
+        split_by_content(tmp_path, listed, CLASSES, Fractions())
+    split_by_content(tmp_path, listed, CLASSES, Fractions(test=0.0))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    listed = write(tmp_path, contents(4))
+    (tmp_path / "dog" / "2.png").unlink()
+    with pytest.raises(ImageError, match=r"dog/2\.png: No such file"):
+        split_by_content(tmp_path, listed, CLASSES, Fractions())
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.0, 0.2), (0.9, 0.3)])
+def test_fractions_must_leave_images(val: float, test: float) -> None:
+    with pytest.raises(ValidationError, match="must leave images for training"):
+        Fractions(val=val, test=test)
