@@ -61,7 +61,7 @@ class DivergedError(VitrailError):
 
 
 def printable(text: str) -> str:
-    """Make one line of a text: line breaks, terminal controls and undecodable bytes become escapes."""
+    """Make one line of a text: line breaks, terminal controls and lone bytes become escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -65,7 +65,7 @@ class Run:
             RunError: something is there already.
             StorageError: it cannot be made.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))  # leaves an unknown ~user as it is
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 f"{path}: exists and is not an empty folder; choose another --out, "
@@ -82,7 +82,7 @@ class Run:
         Raises:
             RunError: it is not one.
         """
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))  # leaves an unknown ~user as it is
         if not (path / "config.json").is_file():
             what = "no such folder" if not path.exists() else "not a run directory (no config.json)"
             raise RunError(f"{path}: {what}; `vitrail train` makes one")

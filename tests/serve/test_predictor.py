@@ -9,9 +9,9 @@ from tests.data.images import MODES
 from tests.data.samples import samples
 from tests.helpers import tiny_model
 from tests.train.helpers import named, png
+from vitrail.data.augment import AugmentConfig
 from vitrail.data.dataset import Data, Split
 from vitrail.data.loader import FileImages, open_images
-from vitrail.data.augment import AugmentConfig
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ConfigError, ImageError, WeightsError
 from vitrail.evaluate.measure import predict_split

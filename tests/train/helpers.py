@@ -1,4 +1,4 @@
-"""The smallest training that has every part: coloured pictures, a model of width 32, a dozen steps."""
+"""The smallest training that has every part: coloured pictures, a tiny model, a dozen steps."""
 
 import io
 import os
@@ -48,7 +48,7 @@ def paint_splits(root: Path, each: int = 4, splits: Sequence[str] = ("train", "v
 
 
 def tiny_config(source: Path | str, **changes: Any) -> RunConfig:
-    """Give settings with everything random turned on; a dotted name such as `train__lr` goes down."""
+    """Give settings with everything random turned on; `train__lr` changes a setting of a group."""
     config = RunConfig(
         data=DataConfig(source=str(source)),
         model=ModelConfig(name="vit_tiny_patch16_224", drop_path=0.3, **TINY),

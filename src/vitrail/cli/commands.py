@@ -51,8 +51,9 @@ def train(args: list[str]) -> None:
             path = Path(special["--config"])
             base = RunConfig.parse(Run.open(path.parent).read_json(path.name), str(path))
         else:
-            base = find_recipe(special.get("--recipe"), _source(special, rest))
+            base = find_recipe(special.get("--recipe"), _value_of(rest, "--data.source"))
         config = parse(RunConfig, rest, "train", default=base)
+        _require_data(special, rest)
         if "--out" not in special:
             raise UsageError(
                 "train: --out is missing; name a new folder for the run, such as runs/mine"
@@ -185,7 +186,9 @@ def _explain(
     from vitrail.serve.predictor import Predictor
 
     predictor = Predictor(_finished(run))
-    for path in track(_image_files(images), description="explain", console=NOTE, transient=True):
+    files = _image_files(images)
+    quiet = not NOTE.is_terminal
+    for path in track(files, "explain", console=NOTE, transient=True, disable=quiet):
         for written in explain_image(predictor, path, out):
             OUT.print(printable(str(written)))
 
@@ -279,14 +282,13 @@ def _lengthen(arg: str) -> str:
     return SHORT_FLAGS.get(flag, flag) + equals + value
 
 
-def _source(special: dict[str, str], rest: list[str]) -> str:
-    """Find which data are meant. Raises UsageError."""
-    source = _value_of(rest, "--data.source")
-    if not source and special.get("--recipe") not in SOURCES:  # those have data of their own
+def _require_data(special: dict[str, str], rest: list[str]) -> None:
+    """Refuse to train on what nobody named. Raises UsageError."""
+    named = "--config" in special or special.get("--recipe") in SOURCES  # they say it themselves
+    if not named and not _value_of(rest, "--data.source"):
         raise UsageError(
             f"train: --data is missing; name a folder of images, or {' or '.join(SOURCES)}"
         )
-    return source
 
 
 def _value_of(args: list[str], flag: str) -> str:

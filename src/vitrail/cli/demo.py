@@ -29,6 +29,8 @@ def run_demo(
         out: the run directory.
         epochs: passes over the training images; the recipe's own number if it is not given.
     """
+    if epochs is not None and not epochs > 0:
+        raise UsageError(f"demo: --epochs={epochs:g} must be above 0")
     opened = open_data(data)
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in opened.splits.items())
     _head(1, "The images")
@@ -73,8 +75,6 @@ def _train(data: str, out: Path, epochs: float | None) -> Run:
         return loop.resume(out)
     config = find_recipe(data, data)
     if epochs is not None:
-        if not epochs > 0:
-            raise UsageError(f"demo: --epochs={epochs:g} must be above 0")
         warmup = min(config.train.warmup_epochs, epochs / 2)
         config = config.replace(train=config.train.replace(epochs=epochs, warmup_epochs=warmup))
     return loop.train(config, _free(out))
