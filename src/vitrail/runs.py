@@ -66,7 +66,7 @@ class Run:
             StorageError: it cannot be made.
         """
         path = Path(os.path.expanduser(path))  # leaves an unknown ~user as it is
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if os.path.exists(path) and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 f"{path}: exists and is not an empty folder; choose another --out, "
                 f"or go on with it by --resume {path}"

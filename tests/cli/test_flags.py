@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from vitrail.cli import commands
+from vitrail.cli import training
 from vitrail.cli.demo import run_demo
 from vitrail.cli.flags import known_flags, parse
 from vitrail.errors import UsageError
@@ -89,10 +89,10 @@ def test_without_flags_a_recipe_stays_as_it_is(name: str) -> None:
     assert parse(RunConfig, [], "train", default=RECIPES[name]()) == RECIPES[name]()
 
 
-@pytest.mark.parametrize("short", commands.SHORT_FLAGS)
+@pytest.mark.parametrize("short", training.SHORT_FLAGS)
 def test_short_flags_stand_for_settings(short: str) -> None:
-    assert commands.SHORT_FLAGS[short] in VALUES
-    assert commands._lengthen(f"{short}=3") == f"{commands.SHORT_FLAGS[short]}=3"
+    assert training.SHORT_FLAGS[short] in VALUES
+    assert training._lengthen(f"{short}=3") == f"{training.SHORT_FLAGS[short]}=3"
 
 
 @pytest.mark.parametrize("flag", VALUES)

@@ -1,5 +1,6 @@
 """The whole way on the built-in letters: data, training, measurement, explanation, report."""
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -83,7 +84,7 @@ def _train(data: str, out: Path, epochs: float | None) -> Run:
 def _free(out: Path) -> Path:
     """Give `out`, or the first of out-2, out-3 … that is not there yet."""
     path, number = out, 1
-    while path.exists():
+    while os.path.exists(path):
         number += 1
         path = out.with_name(f"{out.name}-{number}")
     return path

@@ -38,10 +38,10 @@ def open_data(source: str, fractions: Fractions | None = None) -> Data:
     """
     if source in SOURCES:
         return SOURCES[source]()
-    root = Path(source).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(source))
+    if not os.path.isdir(root):  # unlike Path.is_dir, also answers for impossible names
         near = did_you_mean(source, SOURCES)
-        what = "is a file, not a folder" if root.exists() else "no such folder"
+        what = "is a file, not a folder" if os.path.exists(root) else "no such folder"
         raise DataError(
             f"data={source!r}: {what}{near}; "
             f"allowed are a folder of images, {' and '.join(SOURCES)}"
@@ -174,7 +174,7 @@ def image_files(path: Path) -> list[Path]:
     Raises:
         ImageError: there is no such file or folder.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise ImageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]

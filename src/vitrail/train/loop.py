@@ -93,7 +93,7 @@ def run_loop(run: Run, setup: Setup) -> None:
         Mirror(run.path, first) as mirror,
     ):
         if first == 0:
-            validate(setup, ema, limit=2)  # what would fail at the first measurement fails now
+            validate(setup, ema, 0, limit=2)  # what would fail at the first measurement fails now
         for step, batch in zip(range(first, setup.steps), batches, strict=True):
             _report_unreadable(batch, unreadable, view)
             lr = lr_at(step, setup.steps, warmup, config.train)
@@ -124,13 +124,14 @@ def run_loop(run: Run, setup: Setup) -> None:
                 }
                 view.step(done, loss=figures["train_loss"], images_per_second=rate)
             if due(done, eval_every, setup.steps):
-                figures |= validate(setup, ema)
+                figures |= validate(setup, ema, done)
                 view.say(_progress_line(setup, done, figures))
             if figures:
                 run.log(done, epoch=round(setup.epoch_of(done), 4), **figures)
                 mirror.add(done, figures)
             view.advance(done)
             if due(done, save_every, setup.steps) or stop.signum:
+                require_finite(loss.item() + norm.item(), done)  # never keep what has diverged
                 state = {"seconds": time.monotonic() - started}
                 tensors = pack(setup.model, optimizer, ema)
                 run.save_checkpoint(done, tensors, state, config.keep_checkpoints)
@@ -160,8 +161,8 @@ def require_finite(value: float, step: int) -> float:
     return value
 
 
-def validate(setup: Setup, ema: Ema, limit: int | None = None) -> dict[str, float]:
-    """Measure the averaged weights on the val split, or on its first `limit` batches."""
+def validate(setup: Setup, ema: Ema, done: int, limit: int | None = None) -> dict[str, float]:
+    """Measure the averaged weights after `done` steps on the val split, or its first batches."""
     config = setup.config
     batches = ordered_batches(
         setup.val_images, batch_size=2 * config.train.batch_size, workers=config.data.workers
@@ -170,9 +171,10 @@ def validate(setup: Setup, ema: Ema, limit: int | None = None) -> dict[str, floa
         ema.model, setup.preprocess, itertools.islice(batches, limit), config.precision
     )
     targets = smooth_targets(outputs.labels, len(setup.data.classes), 0.0)
+    loss = require_finite(soft_cross_entropy(outputs.logits, targets).item(), done)
     seen = outcomes(outputs.logits.numpy(), outputs.labels.numpy())
     return {
-        "val_loss": require_finite(soft_cross_entropy(outputs.logits, targets).item(), 0),
+        "val_loss": loss,
         "val_top1": top_k_accuracy(seen, 1),
         "val_images": len(outputs.labels),
     }
