@@ -151,6 +151,15 @@ def test_every_example_runs(path: Path, folder: Path) -> None:
     run_page(path.read_text(encoding="utf-8"), str(path), folder)
 
 
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_linked_file_and_picture_is_there(path: Path) -> None:
+    targets = LINK.findall(path.read_text(encoding="utf-8"))
+    assert [each for each in targets if not (path.parent / each).exists()] == []
+
+
 def test_the_photos_are_there(folder: Path) -> None:
     images = sorted((folder / "photos").rglob("*.*"))
     assert len(images) == 60

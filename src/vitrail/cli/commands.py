@@ -11,7 +11,8 @@ from tyro.conf import Positional
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
 from vitrail.cli.training import train
-from vitrail.data.sources import open_data
+from vitrail.data.sources import open_to_measure
+from vitrail.device import pick_device
 from vitrail.errors import ImageError, ModelError, RunError, UsageError, printable
 
 
@@ -30,28 +31,34 @@ def _evaluate(
     data: str = "",
     split: str = "",
     workers: int = 0,
+    device: str = "auto",
     json: bool = False,
 ) -> None:
     """Measure a trained model on a split, and write RUN/reports/report.html.
 
     Args:
         run: a run directory.
-        data: other images than those of the run; a folder or a built-in name.
-        split: train, val or test; test if there is one, else val.
+        data: other images than those of the run, all of them; a folder or a built-in name.
+        split: train, val or test; test if there is one, else val; for other data also all.
         workers: processes that decode images beside.
+        device: auto, cpu, cuda or cuda:N.
         json: print the whole summary as JSON.
     """
     from vitrail.evaluate.measure import final_split
-    from vitrail.evaluate.run import evaluate_run, open_run_data
+    from vitrail.evaluate.run import evaluate_run, open_run_data, plain_name
     from vitrail.report.build import build_report
     from vitrail.runs import Run
     from vitrail.weights.native import load_model
 
+    if workers < 0:
+        raise UsageError(f"evaluate: --workers={workers} must be at least 0")
     opened = Run.open(run)
-    model = load_model(_finished(opened.path))
-    images = open_data(data) if data else open_run_data(opened)
-    summary = evaluate_run(opened, model, images, split or final_split(images), workers=workers)
-    report = build_report(opened, model, images, summary)
+    model = load_model(_finished(opened.path)).to(pick_device(device))
+    images = open_to_measure(data) if data else open_run_data(opened, split)
+    chosen = split or final_split(images)
+    prefix = f"{plain_name(images.name)}-" if data else ""
+    summary = evaluate_run(opened, model, images, chosen, workers=workers, prefix=prefix)
+    report = build_report(opened, model, images, summary, split=chosen)
     for key, reason in summary.unreadable:
         NOTE.print(printable(f"not counted: {reason or key}"))
     if json:
@@ -118,8 +125,7 @@ def _predict(
         else:
             text = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in guesses)
             OUT.print(printable(f"{path}: {text}"))
-    if broken:
-        raise ImageError(f"{broken} of {len(files)} images cannot be read; they are named above")
+    _require_all_readable(broken, len(files))
 
 
 def explain(args: list[str]) -> None:
@@ -143,9 +149,17 @@ def _explain(
     predictor = Predictor(_finished(run))
     files = _image_files(images)
     quiet = not NOTE.is_terminal
+    broken = 0
     for path in track(files, "explain", console=NOTE, transient=True, disable=quiet):
-        for written in explain_image(predictor, path, out):
+        try:
+            pictures = explain_image(predictor, path, out)
+        except ImageError as error:
+            broken += 1
+            NOTE.print(printable(f"not readable: {error}"))
+            continue
+        for written in pictures:
             OUT.print(printable(str(written)))
+    _require_all_readable(broken, len(files))
 
 
 def models(args: list[str]) -> None:
@@ -205,6 +219,12 @@ def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     if not files:
         raise UsageError("name at least one image file or folder of images after the run")
     return files
+
+
+def _require_all_readable(broken: int, images: int) -> None:
+    """End with an error where some images could not be read; the others are done."""
+    if broken:
+        raise ImageError(f"{broken} of {images} images cannot be read; they are named above")
 
 
 def _finished(path: Path) -> Path:

@@ -1,12 +1,13 @@
 """`vitrail train`: every setting is a flag, over a recipe or the configuration of another run."""
 
+import json
 from pathlib import Path
 
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
 from vitrail.data.sources import SOURCES
-from vitrail.errors import UsageError, printable
-from vitrail.train.config import RunConfig
+from vitrail.errors import ConfigError, UsageError, printable
+from vitrail.train.config import ModelConfig, RunConfig
 
 # What everybody uses has a short name; every other setting has its place in the tree.
 SHORT_FLAGS = {
@@ -19,30 +20,32 @@ SHORT_FLAGS = {
     "--lr": "--train.lr",
     "--workers": "--data.workers",
 }
-TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config")
+TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config", "--device")
 
 
 def train(args: list[str]) -> None:
     """`vitrail train`: a new run, or the rest of one."""
     from vitrail.recipes import RECIPES, find_recipe
-    from vitrail.runs import Run
     from vitrail.train import loop
 
     special, rest = _take(args, TRAIN_ONLY)
     if "--help" in rest or "-h" in rest:
         _train_help(list(RECIPES))
     if "--resume" in special:
-        if rest or len(special) > 1:
-            raise UsageError("train --resume RUN: takes no other flag; the run knows its settings")
-        run = loop.resume(special["--resume"])
+        if rest or special.keys() - {"--resume", "--device"}:
+            raise UsageError("train --resume RUN: takes only --device; the run knows its settings")
+        run = loop.resume(special["--resume"], special.get("--device"))
     else:
         rest = [_lengthen(arg) for arg in rest]
+        if "--device" in special:
+            rest += ["--device", special["--device"]]
         if "--config" in special:
-            path = Path(special["--config"])
-            base = RunConfig.parse(Run.open(path.parent).read_json(path.name), str(path))
+            if "--recipe" in special:
+                raise UsageError("train: --config and --recipe exclude each other; name one")
+            base = _read_config(Path(special["--config"]))
         else:
             base = find_recipe(special.get("--recipe"), _value_of(rest, "--data.source"))
-        config = parse(RunConfig, rest, "train", default=base)
+        config = parse(RunConfig, rest, "train", default=_adapt(base, rest))
         _require_data(special, rest)
         if "--out" not in special:
             raise UsageError(
@@ -51,6 +54,32 @@ def train(args: list[str]) -> None:
         run = loop.train(config, special["--out"])
     NOTE.print(printable(f"trained: {run.path}"))
     NOTE.print(printable(f"next: vitrail evaluate {run.path}"))
+
+
+def _read_config(path: Path) -> RunConfig:
+    """Read the settings of another run: its config.json, or its folder. Raises ConfigError."""
+    if path.is_dir():
+        path = path / "config.json"
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error})") from None
+    return RunConfig.parse(values, str(path))
+
+
+def _adapt(base: RunConfig, rest: list[str]) -> RunConfig:
+    """Let what is asked for by name or length replace all that the base says of it.
+
+    Another model brings its own sizes, not those that the base chose for its model; a shorter
+    training gets a warm-up that fits, unless one is asked for too.
+    """
+    name, epochs = _value_of(rest, "--model.name"), _value_of(rest, "--train.epochs")
+    if name and name != base.model.name:
+        base = base.replace(model=ModelConfig(name=name))
+    try:
+        return base.replace(train=base.train.lasting(float(epochs))) if epochs else base
+    except ValueError:  # not a number above 0: the parser says so
+        return base
 
 
 def _take(args: list[str], names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:

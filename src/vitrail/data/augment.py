@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.special import betaincinv
 from torch import Tensor
 
@@ -42,6 +42,12 @@ class AugmentConfig(Config):
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """Mix pairs of images with weights from Beta(mixup, mixup)."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "AugmentConfig":
+        if self.crop_area is not None and self.crop_area[0] > self.crop_area[1]:
+            raise ValueError(f"crop_area={self.crop_area} must go from the smaller to the larger")
+        return self
+
 
 class Draw:
     """The randomness of one batch: which samples, in which epoch."""
@@ -58,7 +64,11 @@ class Draw:
 
 
 def random_box(
-    u: NDArray[np.float64], size: tuple[int, int], area: tuple[float, float], aspect: float
+    u: NDArray[np.float64],
+    size: tuple[int, int],
+    area: tuple[float, float],
+    aspect: float,
+    shape: float = 1.0,
 ) -> tuple[int, int, int, int]:
     """Choose a crop of an image: (top, left, height, width) in pixels, always inside it.
 
@@ -66,13 +76,14 @@ def random_box(
         u: four numbers in [0, 1).
         size: (height, width) of the image in pixels.
         area: smallest and largest part of the area.
-        aspect: width / height lies between 1 / aspect and aspect, uniform in its logarithm; a side
-            that would stick out of the image is cut to it.
+        aspect: width / height lies between shape / aspect and shape x aspect, uniform in its
+            logarithm; a side that would stick out of the image is cut to it.
+        shape: width / height of what the box will become.
     Source: Szegedy et al. 2015, arXiv:1409.4842, section 6.
     """
     height, width = size
     wanted = height * width * (area[0] + (area[1] - area[0]) * u[0])
-    ratio = math.exp((2 * u[1] - 1) * math.log(aspect))
+    ratio = shape * math.exp((2 * u[1] - 1) * math.log(aspect))
     h = min(height, max(1, round(math.sqrt(wanted / ratio))))
     w = min(width, max(1, round(math.sqrt(wanted * ratio))))
     return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w

@@ -66,7 +66,9 @@ class FileImages:
         if box is None or area is None:
             return self.preprocess.load(data, key)
         image = self.preprocess.decode(data, key, detail=area[0] ** -0.5)
-        where = random_box(box, (image.shape[1], image.shape[2]), area, self.augment.crop_aspect)
+        size, shape = (image.shape[1], image.shape[2]), self.preprocess.size
+        aspect = self.augment.crop_aspect
+        where = random_box(box, size, area, aspect, shape[1] / shape[0])
         return self.preprocess.fit_box(image, where)
 
 

@@ -1,6 +1,6 @@
 """The preprocessing contract: the one way from the bytes of an image file to the model's input.
 
-Saved with every model and used by check, train, evaluate, predict, explain, export and serve.
+Saved with every model and used by train, evaluate, predict and explain.
 """
 
 import hashlib

@@ -38,15 +38,48 @@ def open_data(source: str, fractions: Fractions | None = None) -> Data:
     """
     if source in SOURCES:
         return SOURCES[source]()
+    return _open_folder(_require_folder(source), fractions or Fractions())
+
+
+def absolute_source(source: str) -> str:
+    """Name a data set so that it is found from any working folder."""
+    return source if source in SOURCES else os.path.abspath(os.path.expanduser(source))
+
+
+def open_to_measure(source: str) -> Data:
+    """Open images that only measure a model: nothing is cut off, and classes may be missing.
+
+    A folder without split folders is one split, `all`.
+
+    Raises:
+        DataError: no such folder, or no images.
+    """
+    if source in SOURCES:
+        return SOURCES[source]()
+    root = _require_folder(source)
+    folders = _subfolders(root)
+    places = _split_folders(root, folders) or {"all": root}
+    classes = natural_order(
+        sorted({name for place in places.values() for name in _subfolders(place)})
+    )
+    listed = {name: _list_images(root, classes, place) for name, place in places.items()}
+    for name, listing in listed.items():
+        if not listing:
+            raise DataError(f"{root} ({name}): no images found inside one folder for each class")
+    splits = {name: _split(root, listing) for name, listing in listed.items()}
+    return Data(name=root.resolve().name, classes=tuple(classes), splits=splits)
+
+
+def _require_folder(source: str) -> Path:
+    """Find the folder that a source names. Raises DataError."""
     root = Path(os.path.expanduser(source))
-    if not os.path.isdir(root):  # unlike Path.is_dir, also answers for impossible names
-        near = did_you_mean(source, SOURCES)
-        what = "is a file, not a folder" if os.path.exists(root) else "no such folder"
-        raise DataError(
-            f"data={source!r}: {what}{near}; "
-            f"allowed are a folder of images, {' and '.join(SOURCES)}"
-        )
-    return _open_folder(root, fractions or Fractions())
+    if os.path.isdir(root):  # unlike Path.is_dir, also answers for impossible names
+        return root
+    near = did_you_mean(source, SOURCES)
+    what = "is a file, not a folder" if os.path.exists(root) else "no such folder"
+    raise DataError(
+        f"data={source!r}: {what}{near}; allowed are a folder of images, {' and '.join(SOURCES)}"
+    )
 
 
 def _open_folder(root: Path, fractions: Fractions) -> Data:
@@ -219,13 +252,20 @@ def _images_below(folder: Path, root: Path) -> list[str]:
     return natural_order([path.relative_to(root).as_posix() for path in found])
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(f"{error.filename}: {error.strerror or error}") from None
+
+
 def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _subfolders(root: Path) -> list[str]:
-    with os.scandir(root) as entries:
-        return natural_order([e.name for e in entries if e.is_dir() and not e.name.startswith(".")])
+    try:
+        entries = list(os.scandir(root))
+    except OSError as error:
+        raise DataError(f"{root}: {error.strerror or error}") from None
+    return natural_order([e.name for e in entries if e.is_dir() and not e.name.startswith(".")])
 
 
 def natural_order(names: list[str]) -> list[str]:

@@ -42,7 +42,8 @@ def split_by_content(
     """Cut `val`, and `test` unless it is there, from the training images of each class.
 
     The files of a class are put in the order of a hash of (seed, content) and the first are held
-    back, so the split does not depend on names or order, and copies of one image stay together.
+    back, so the split does not depend on names or order, and copies of one image stay together; an
+    image that stands in two classes stays in train.
 
     Returns:
         the listings with all splits, and a note for people that says what was done.
@@ -52,25 +53,32 @@ def split_by_content(
     cuts = {"val": fractions.val}
     if "test" not in listed and fractions.test > 0:
         cuts["test"] = fractions.test
+    digests = {key: _digest(root / key, fractions.seed) for key, _ in listed["train"]}
+    owners: dict[bytes, set[int]] = {}
+    for key, label in listed["train"]:
+        owners.setdefault(digests[key], set()).add(label)
     result = {name: list(listing) for name, listing in listed.items() if name != "train"}
     result |= {name: [] for name in ("train", *cuts)}
     for label, name in enumerate(classes):
         keys = [key for key, each in listed["train"] if each == label]
-        for split, chosen in _cut_class(root, keys, cuts, fractions.seed, name).items():
+        own = {key: digests[key] for key in keys if len(owners[digests[key]]) == 1}
+        for split, chosen in _cut_class(f"{root}: class {name!r}", keys, own, cuts).items():
             result[split] += [(key, label) for key in chosen]
     sizes = ", ".join(f"{name} {len(result[name])}" for name in ("train", *cuts))
     return result, (f"split by file content with seed {fractions.seed}: {sizes} images",)
 
 
 def _cut_class(
-    root: Path, keys: list[str], cuts: dict[str, float], seed: int, name: str
+    where_from: str, keys: list[str], digests: dict[str, bytes], cuts: dict[str, float]
 ) -> dict[str, list[str]]:
-    """Share the files of one class out over the splits; each keeps the order of `keys`."""
-    digests = {key: _digest(root / key, seed) for key in keys}
+    """Share the files of one class out over the splits; each keeps the order of `keys`.
+
+    Files without a digest (those that stand in another class too) stay in train.
+    """
     ranks = sorted(set(digests.values()))  # copies of one image share a rank
     if len(ranks) < 1 + len(cuts):
         raise DataError(
-            f"{root}: class {name!r} has {len(ranks)} different images; {1 + len(cuts)} are needed "
+            f"{where_from} has {len(ranks)} different images; {1 + len(cuts)} are needed "
             f"to cut {', '.join(cuts)} from them; add images or make split folders"
         )
     where: dict[bytes, str] = {}
@@ -82,7 +90,7 @@ def _cut_class(
         first += size
     chosen: dict[str, list[str]] = {split: [] for split in ("train", *cuts)}
     for key in keys:
-        chosen[where.get(digests[key], "train")].append(key)
+        chosen[where.get(digests.get(key, b""), "train")].append(key)
     return chosen
 
 

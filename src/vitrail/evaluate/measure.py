@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
-
 from vitrail.data.dataset import Data, Split
 from vitrail.data.loader import FileImages, ordered_batches
 from vitrail.data.preprocess import Preprocess
@@ -61,17 +59,19 @@ def require_split(data: Data, name: str) -> Split:
 
 
 def final_split(data: Data) -> str:
-    """Name the split that says how good a model is: test where there is one, else val."""
-    return "test" if "test" in data.splits else "val"
+    """Name the split that says how good a model is: test where there is one, else val, else all."""
+    return next(name for name in ("test", "val", *data.splits) if name in data.splits)
 
 
 def relabel(data: Data, split: Split, classes: tuple[str, ...]) -> Split:
     """Number the labels as the model does, by class name. Raises DataError."""
-    unknown = [name for name in data.classes if name not in classes]
+    used = {data.classes[label] for label in split.labels}
+    unknown = [name for name in data.classes if name in used and name not in classes]
     if unknown:
         raise DataError(
             f"data={data.name}: class {unknown[0]!r} is unknown to the model, which knows "
             f"{len(classes)} classes{did_you_mean(unknown[0], classes)}"
         )
-    numbers = torch.tensor([classes.index(name) for name in data.classes])
-    return Split(split.keys, tuple(numbers[list(split.labels)].tolist()), split.read)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = tuple(number[data.classes[label]] for label in split.labels)
+    return Split(split.keys, labels, split.read)

@@ -1,5 +1,8 @@
 """Evaluate a run: logits first, then every figure from them."""
 
+import re
+from dataclasses import replace
+
 from rich.console import Console
 from rich.progress import Progress
 
@@ -12,15 +15,29 @@ from vitrail.models import Backbone
 from vitrail.runs import Run
 
 
-def open_run_data(run: Run) -> Data:
-    """Open the images that a run was made with, split as they were then. Raises DataError."""
+def open_run_data(run: Run, split: str = "") -> Data:
+    """Open the images that a run was made with, split as they were then.
+
+    Args:
+        split: only this one is needed; every recorded split if it is not given.
+    Raises:
+        DataError: images are missing.
+    """
     settings = run.read_json("config.json")["data"]
     fractions = Fractions.parse(settings["fractions"], f"{run.path / 'config.json'}: fractions")
-    return restrict(open_data(settings["source"], fractions), run.read_json("data.json")["splits"])
+    recorded = run.read_json("data.json")["splits"]
+    wanted = {split: recorded[split]} if split in recorded else recorded
+    return restrict(open_data(settings["source"], fractions), wanted)
 
 
-def evaluate_run(run: Run, model: Backbone, data: Data, split: str, *, workers: int = 0) -> Summary:
+def evaluate_run(
+    run: Run, model: Backbone, data: Data, split: str, *, workers: int = 0, prefix: str = ""
+) -> Summary:
     """Save the logits of a split and the summary of them.
+
+    Args:
+        workers: processes that decode images beside.
+        prefix: stands before the split's name in what is saved, for other data than the run's own.
 
     Raises:
         DataError: no such split, or its images do not fit the model.
@@ -32,7 +49,13 @@ def evaluate_run(run: Run, model: Backbone, data: Data, split: str, *, workers: 
         predictions = predict_split(
             model, data, split, workers=workers, tell=lambda images: progress.advance(task, images)
         )
-    run.write_predictions(predictions)
-    summary = summarise(run.read_predictions(split))
-    run.write_json(f"reports/summary-{split}.json", summary.to_json())
+    name = prefix + split
+    run.write_predictions(replace(predictions, split=name))
+    summary = summarise(run.read_predictions(name))
+    run.write_json(f"reports/summary-{name}.json", summary.to_json())
     return summary
+
+
+def plain_name(name: str) -> str:
+    """Make a file name of any data set's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "data"

@@ -48,7 +48,7 @@ class Classify(nn.Module):
         """Augment, normalise and mix images; smooth and mix targets."""
         device = next(self.model.parameters()).device
         draw = Draw(self.seed, batch.epochs, batch.samples)
-        images = augment(batch.images.to(device, non_blocking=True), draw, self.augmentation)
+        images = augment(batch.images.to(device), draw, self.augmentation)
         images = self.preprocess.normalise(images)
         targets = smooth_targets(batch.labels.to(device), self.classes, self.label_smoothing)
         if self.augmentation.mixup:

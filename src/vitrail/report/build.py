@@ -1,5 +1,6 @@
 """From a run directory to its report: measure, pick examples, look at their attention."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +21,32 @@ from vitrail.runs import Run
 WRONG, RIGHT = 12, 8  # examples shown
 
 
-def build_report(run: Run, model: Backbone, data: Data, summary: Summary) -> Path:
-    """Write RUN/reports/report.html and give its path. Raises StorageError."""
-    split = require_split(data, summary.split)
+def build_report(
+    run: Run, model: Backbone, data: Data, summary: Summary, *, split: str | None = None
+) -> Path:
+    """Write RUN/reports/report.html, or report-NAME.html for other data than the run's.
+
+    Args:
+        split: the split of `data` that was measured; the one that the summary names if None.
+    Raises:
+        StorageError: it cannot be written.
+    """
+    part = require_split(data, split or summary.split)
     keys = run.read_predictions(summary.split).keys  # sample.key is a form of it that can be shown
-    place = {key: i for i, key in enumerate(split.keys)}
+    place = {key: i for i, key in enumerate(part.keys)}
     preprocess = model.preprocess
     assert isinstance(preprocess, Preprocess)  # every loaded model has one
 
     def pixels(sample: Sample) -> torch.Tensor:
-        return preprocess.load(split.read(place[keys[sample.index]]), sample.key)
+        return preprocess.load(part.read(place[keys[sample.index]]), sample.key)
 
     chosen = [("wrong", each) for each in summary.worst[:WRONG]]
     chosen += [("right", each) for each in summary.right[:RIGHT]]
     examples = [_example(model, kind, each, pixels(each)) for kind, each in chosen]
     shown = (summary.right or summary.worst)[0]
     finished = run.path / "finished.json"
-    path = run.path / "reports" / "report.html"
+    other = "" if split in (None, summary.split) else f"-{summary.split}"
+    path = run.path / "reports" / f"report{other}.html"
     write_report(
         path,
         ReportContent(
@@ -76,7 +86,7 @@ def describe_model(model: Backbone) -> dict[str, object]:
 def repeat_commands(run: Run) -> list[str]:
     """Say how to make this run again: its config.json holds every setting."""
     return [
-        f"vitrail train --config {run.path}/config.json --out NEW_RUN",
+        f"vitrail train --config {shlex.quote(str(run.path / 'config.json'))} --out NEW_RUN",
         "vitrail evaluate NEW_RUN",
     ]
 

@@ -75,6 +75,12 @@ class InputConfig(Config):
     std: Annotated[float, Field(gt=0)] = 0.5
     """Divides every channel."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "InputConfig":
+        if self.resize == "pad" and self.crop_fraction != 1:
+            raise ValueError(f"crop_fraction={self.crop_fraction} must be 1 with resize=pad")
+        return self
+
     def preprocess(self, size: tuple[int, int]) -> Preprocess:
         """Give the contract for images of this (height, width)."""
         return Preprocess(
@@ -112,6 +118,10 @@ class OptimConfig(Config):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged weights that are evaluated and saved; 0 turns averaging off."""
 
+    def lasting(self, epochs: float) -> "OptimConfig":
+        """Train for so many passes; a warm-up that would not fit is cut to half of them."""
+        return self.replace(epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs / 2))
+
 
 class RunConfig(Config):
     """A whole training run: enough to run it again."""
@@ -121,7 +131,7 @@ class RunConfig(Config):
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
     train: OptimConfig = OptimConfig()
-    seed: Count = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, order, augmentation and drop path."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -143,6 +153,8 @@ class RunConfig(Config):
                 f"train.warmup_epochs={self.train.warmup_epochs:g} must be less than "
                 f"train.epochs={self.train.epochs:g}"
             )
+        if self.input.resize == "pad" and self.augment.crop_area is not None:
+            raise ValueError("augment.crop_area must be None with input.resize=pad")
         return self
 
 

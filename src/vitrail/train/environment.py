@@ -4,12 +4,14 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitrail.version import __version__
 
+HERE = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "pillow", "scipy", "safetensors", "scikit-learn")
 
 
@@ -47,10 +49,15 @@ def _processor(device: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the folder that the command runs in, if it is in a repository."""
+    """The commit of this package, if it runs from a repository."""
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+            ["git", "rev-parse", "HEAD"],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -12,14 +12,14 @@ from torch.nn.utils import clip_grad_norm_
 from vitrail.data.dataset import Data
 from vitrail.data.keyed import uniform
 from vitrail.data.loader import Batch, ordered_batches, train_batches
-from vitrail.data.sources import open_data
+from vitrail.data.sources import absolute_source, open_data
 from vitrail.device import autocast
 from vitrail.errors import DivergedError, RunError
 from vitrail.metrics import outcomes, top_k_accuracy
 from vitrail.models import Backbone
 from vitrail.objectives.classify import collect_logits, smooth_targets, soft_cross_entropy
 from vitrail.runs import Run
-from vitrail.train.config import RunConfig
+from vitrail.train.config import RunConfig, checked
 from vitrail.train.display import Display, display
 from vitrail.train.ema import Ema
 from vitrail.train.environment import environment
@@ -38,20 +38,23 @@ def train(config: RunConfig, out: str | Path) -> Run:
         VitrailError: settings, data or disk do not allow it; nothing is lost.
         Stopped: a signal came; the run can be resumed.
     """
-    data = open_data(config.data.source, config.data.fractions)
+    source = absolute_source(config.data.source)  # the run will be used from other folders too
+    config = checked(config, data=config.data.replace(source=source))
+    data = open_data(source, config.data.fractions)
     setup = set_up(config, data)
     run = Run.create(out)
-    run.write_json("data.json", describe_data(data))
-    run.write_json("environment.json", environment(setup.config.device))
     run.write_json("config.json", setup.config.to_json())
+    run.write_json("environment.json", environment(setup.config.device))
+    run.write_json("data.json", describe_data(data))
     run_loop(run, setup)
     return run
 
 
-def resume(path: str | Path) -> Run:
+def resume(path: str | Path, device: str | None = None) -> Run:
     """Go on from the newest whole checkpoint, to the same end as if the run had never stopped.
 
-    A run that is finished is left as it is.
+    A run that is finished is left as it is. Another `device` than the run began on gives other
+    rounding, so the end is then only nearly the same.
 
     Raises:
         RunError: it is no run directory, or its data have changed.
@@ -62,8 +65,10 @@ def resume(path: str | Path) -> Run:
         return run
     config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
     data = open_data(config.data.source, config.data.fractions)
+    if not (run.path / "data.json").exists():  # the run was killed before it wrote it
+        run.write_json("data.json", describe_data(data))
     require_same_data(run, data)
-    run_loop(run, set_up(config, data))
+    run_loop(run, set_up(config if device is None else checked(config, device=device), data))
     return run
 
 

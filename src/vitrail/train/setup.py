@@ -9,7 +9,7 @@ from vitrail.data.dataset import Data
 from vitrail.data.loader import Images, open_images
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import pick_device, pick_precision
-from vitrail.models import Backbone, build_model
+from vitrail.models import ALIASES, Backbone, build_model
 from vitrail.objectives.classify import Classify
 from vitrail.train.config import RunConfig, checked
 
@@ -18,7 +18,7 @@ from vitrail.train.config import RunConfig, checked
 class Setup:
     """A run that is ready to start. `objective` wraps `model`; both are on the device."""
 
-    config: RunConfig  # with device and precision resolved
+    config: RunConfig  # with device, precision and flips resolved
     data: Data
     model: Backbone
     objective: Classify
@@ -53,17 +53,20 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         DataError: no image can be read.
     """
     device = pick_device(config.device)
-    config = checked(config, device=str(device), precision=pick_precision(config.precision, device))
+    config = checked(
+        config,
+        device=str(device),
+        precision=pick_precision(config.precision, device),
+        augment=config.augment.replace(flip=config.augment.flip and data.flips_safe),
+    )
     sizes = config.model.resolve(len(data.classes), config.input.channels)
     torch.manual_seed(config.seed)
     model = build_model(sizes)
-    model.name = config.model.name
+    model.name = ALIASES.get(config.model.name, config.model.name)
     model.classes = data.classes
     preprocess = config.input.preprocess(model.config.image_size)  # type: ignore[attr-defined]
     model.preprocess = preprocess
     augmentation = config.augment
-    if not data.flips_safe:
-        augmentation = augmentation.replace(flip=False)
     objective = Classify(
         model.to(device),
         preprocess,
