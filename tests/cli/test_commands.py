@@ -45,12 +45,17 @@ def test_evaluate(run: Path, capsys: Captured) -> None:
 def test_evaluate_on_other_images(run: Path, tmp_path: Path, capsys: Captured) -> None:
     other = paint(tmp_path / "other", each=5, classes=("green", "red"))
     (other / "red" / "broken.png").write_bytes(b"\x89PNG")
-    assert main(["evaluate", str(run), "--data", str(other), "--split=train", "--json"]) == 0
+    own = {path: path.read_bytes() for path in (run / "predictions").iterdir()}
+    assert main(["evaluate", str(run), "--data", str(other), "--json"]) == 0
     said = capsys.readouterr()
     summary = json.loads(said.out)
     assert summary["classes"] == ["blue", "green", "red"]
-    if summary["unreadable"]:
-        assert "not counted: " in said.err
+    assert summary["split"] == "other-all"
+    assert summary["images"] == 10  # every image of the folder, nothing cut off
+    assert [key for key, _ in summary["unreadable"]] == ["red/broken.png"]
+    assert "not counted: " in said.err
+    assert (run / "reports" / "report-other-all.html").exists()
+    assert {path: path.read_bytes() for path in own} == own  # the run's own stay as they were
 
 
 def test_predict(run: Path, photos: Path, capsys: Captured) -> None:

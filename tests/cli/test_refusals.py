@@ -23,7 +23,7 @@ def test_commands_that_are_none(capsys: Captured) -> None:
         ("train --data digits", "train: --out is missing; name a new folder for the run"),
         ("train --data", "a value is missing"),
         ("train --out", "train: --out needs a value"),
-        ("train --resume x --seed 3", "train --resume RUN: takes no other flag"),
+        ("train --resume x --seed 3", "train --resume RUN: takes only --device"),
         ("train --resume", "train: --resume needs a value"),
         ("evaluate", "missing; see --help"),
         ("predict", "missing; see --help"),
@@ -37,11 +37,15 @@ def test_commands_that_are_none(capsys: Captured) -> None:
         ("models nothing", "no name contains 'nothing'"),
         ("models --image-size 30 40", "image_size=30x40 must be a multiple of patch_size"),
         ("demo --epochs 0", "demo: --epochs=0 must be above 0"),
-        ("demo --data nothing", "data='nothing': no such folder"),
+        ("demo --data nothing", "--data=nothing is not one of glyphs, digits"),
         ("train --data nothing --out x", "data='nothing': no such folder"),
         ("train --data digit --out x", "did you mean 'digits'"),
         ("train --data digits --out x --recipe digitz", "no such recipe; did you mean 'digits'"),
-        ("train --data digits --out x --config y/config.json", "y: no such folder"),
+        (
+            "train --data digits --out x --config y/config.json",
+            "--config y/config.json: cannot be read",
+        ),
+        ("train --data digits --out x --config y --recipe digits", "exclude each other"),
         (
             "train --data digits --out x --model vit_tinny_patch16_224",
             "no such model; did you mean",
@@ -52,7 +56,17 @@ def test_commands_that_are_none(capsys: Captured) -> None:
         ("train --data digits --out x --lr 0", "--train.lr=0"),
         ("train --data digits --out x --train.ema 1", "--train.ema=1"),
         ("train --data digits --out x --precision fp8", "--precision=fp8: must be one of"),
-        ("train --data digits --out x --epochs 1", "warmup_epochs=2 must be less than"),
+        (
+            "train --data digits --out x --train.warmup-epochs 90",
+            "must be less than",
+        ),
+        ("train --data digits --out x --input.resize pad --input.crop-fraction 0.9", "resize=pad"),
+        (
+            "train --data digits --out x --augment.crop-area 0.5 0.2",
+            "from the smaller",
+        ),
+        ("train --data digits --out x --seed 100000000000000000000000", "seed="),
+        ("evaluate x --workers -1", "--workers=-1 must be at least 0"),
         ("train --data digits --out x --device tpu", "device='tpu' is not one of"),
         ("train --data digits --out x --keep-checkpoints 0", "keep_checkpoints=0"),
         ("train --data digits --out x y", "'y' is one argument too many"),
@@ -145,7 +159,10 @@ def test_images_that_cannot_be_read(
     assert "nothing.png: no such file or folder" in refused(capsys, "predict", run, "nothing.png")
     (tmp_path / "empty").mkdir()
     assert "name at least one image file" in refused(capsys, "predict", run, tmp_path / "empty")
-    assert f"{broken}: " in refused(capsys, "explain", run, broken, "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    assert main(["explain", str(run), str(broken), str(good), "--out", str(out)]) == 2
+    assert f"not readable: {broken}: " in capsys.readouterr().err
+    assert len(list(out.iterdir())) == 2  # the good one is drawn all the same
 
 
 @pytest.mark.parametrize(

@@ -316,3 +316,9 @@ def test_the_input_is_left_alone() -> None:
     before = images.clone()
     augment(images, draw_for(4), FULL)
     assert torch.equal(images, before)
+
+
+def test_random_box_takes_the_shape_that_it_will_become() -> None:
+    u = np.array([0.5, 0.5, 0.0, 0.0])
+    assert random_box(u, (96, 160), (1.0, 1.0), 1.0, 160 / 96) == (0, 0, 96, 160)
+    assert random_box(u, (400, 400), (0.25, 0.25), 1.0, 4.0) == (0, 0, 100, 400)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from vitrail.data.sources import open_data
 from vitrail.data.splitting import Fractions, split_by_content
 from vitrail.errors import DataError, ImageError
 
@@ -137,3 +138,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_fractions_must_leave_images(val: float, test: float) -> None:
     with pytest.raises(ValidationError, match="must leave images for training"):
         Fractions(val=val, test=test)
+
+
+def test_an_image_in_two_classes_stays_in_train(tmp_path: Path) -> None:
+    for name, first in (("cat", 0), ("dog", 100)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            (tmp_path / name / f"{i}.png").write_bytes(bytes([first + i]))
+        (tmp_path / name / "both.png").write_bytes(b"in both")
+    for seed in range(5):
+        data = open_data(str(tmp_path), Fractions(seed=seed))
+        assert {"cat/both.png", "dog/both.png"} <= set(data.splits["train"].keys)

@@ -140,7 +140,7 @@ def test_splits(data: Data) -> None:
     with pytest.raises(DataError, match=r"no split 'tests'; did you mean 'test'\?; there is train"):
         require_split(data, "tests")
     assert final_split(data) == "test"
-    assert final_split(replace(data, splits={"train": data.splits["train"]})) == "val"
+    assert final_split(replace(data, splits={"all": data.splits["train"]})) == "all"
 
 
 def test_relabel_keeps_keys_and_images() -> None:

@@ -91,6 +91,8 @@ def _failure(event: events.InstantiationFailure, target: Any) -> str:
             return prefix + describe(error, group)
         error = error.__context__
     reason = event.message.splitlines()[0]
+    if reason.startswith("no type matching"):  # a list of types, in words that nobody knows
+        reason = "the value is not of the kind that --help shows"
     return f"{_flag(event.argument)}: {reason}" if event.argument else reason
 
 

@@ -43,7 +43,8 @@ def open_data(source: str, fractions: Fractions | None = None) -> Data:
 
 def absolute_source(source: str) -> str:
     """Name a data set so that it is found from any working folder."""
-    return source if source in SOURCES else os.path.abspath(os.path.expanduser(source))
+    path = os.path.abspath(os.path.expanduser(source))
+    return path if source not in SOURCES and os.path.isdir(path) else source
 
 
 def open_to_measure(source: str) -> Data:

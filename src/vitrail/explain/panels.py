@@ -118,10 +118,10 @@ def panel(
     images = [
         [enlarge(colourise(each, colours, value_range), cell_side) for each in row] for row in maps
     ]
-    return _table(images, row_titles, column_titles, title, note)
+    return table(images, row_titles, column_titles, title, note)
 
 
-def _table(
+def table(
     images: Sequence[Sequence[Picture]],
     row_titles: Sequence[str],
     column_titles: Sequence[str],

@@ -3,14 +3,14 @@
 import shlex
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from vitrail.data.dataset import Data
 from vitrail.data.preprocess import Preprocess
 from vitrail.evaluate.measure import require_split
 from vitrail.evaluate.summary import Sample, Summary
-from vitrail.explain import class_attentions, explain
+from vitrail.explain import explain, position_similarity
+from vitrail.explain.heads import attention_panel
 from vitrail.explain.panels import panel
 from vitrail.explain.render import overlay, to_picture
 from vitrail.models import Backbone, count_flops
@@ -19,6 +19,7 @@ from vitrail.report.html import write_report
 from vitrail.runs import Run
 
 WRONG, RIGHT = 12, 8  # examples shown
+MOST_POSITIONS = 16  # rows or columns of patches whose position maps still fit on a page
 
 
 def build_report(
@@ -57,7 +58,7 @@ def build_report(
             environment=run.read_json("environment.json"),
             model_facts=describe_model(model),
             examples=examples,
-            figures=[_heads(model, shown, pixels(shown))],
+            figures=[_heads(model, shown, pixels(shown)), *_positions(model)],
             repeat_commands=repeat_commands(run),
             seconds=run.read_json("finished.json")["seconds"] if finished.exists() else None,
         ),
@@ -110,15 +111,27 @@ def _example(model: Backbone, kind: str, sample: Sample, pixels: torch.Tensor) -
 
 def _heads(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Figure:
     """Show where the class token looks, for every layer and head."""
-    maps = class_attentions(model, _input(model, pixels))[0].cpu().numpy()
-    image = panel(
-        maps.astype(np.float32),
-        [f"layer {i + 1}" for i in range(maps.shape[0])],
-        [f"head {i + 1}" for i in range(maps.shape[1])],
-    )
+    image = attention_panel(model, _input(model, pixels), to_picture(pixels))
     name = model.classes[sample.true]
     text = f"What the class token takes from each patch of one image ({sample.key}, class {name})."
     return Figure(title="Attention, layer by layer and head by head", text=text, image=image)
+
+
+def _positions(model: Backbone) -> list[Figure]:
+    """Show how alike the position embeddings are (Dosovitskiy et al. 2021, Figure 7, centre)."""
+    maps = position_similarity(model).float().cpu().numpy()
+    rows, columns = maps.shape[:2]
+    if max(rows, columns) > MOST_POSITIONS:
+        return []
+    image = panel(
+        maps, [f"row {i + 1}" for i in range(rows)], [f"column {i + 1}" for i in range(columns)]
+    )
+    text = (
+        "Each small map belongs to the patch at its place: how alike its position embedding is to "
+        "that of every patch (cosine; brightest: itself). Bright rows, columns or neighbourhoods "
+        "mean that the model has learned where patches lie."
+    )
+    return [Figure(title="Position embeddings", text=text, image=image)]
 
 
 def _input(model: Backbone, pixels: torch.Tensor) -> torch.Tensor:

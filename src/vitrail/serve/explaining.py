@@ -4,8 +4,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from vitrail.explain import class_attentions, explain
-from vitrail.explain.panels import caption_of, panel, strip
+from vitrail.explain import explain
+from vitrail.explain.heads import attention_panel
+from vitrail.explain.panels import caption_of, strip
 from vitrail.explain.render import save_png, to_picture
 from vitrail.serve.predictor import Predictor
 
@@ -23,16 +24,13 @@ def explain_image(predictor: Predictor, path: Path, out: Path) -> list[Path]:
     heats = {
         name: explain(predictor.model, images, method=name)[0].cpu().numpy() for name in METHODS
     }
-    maps = class_attentions(predictor.model, images)[0].cpu().numpy()
+    picture = to_picture(pixels)
     pictures = {
         "heat": strip(
             to_picture(pixels), heats, caption=caption_of(guess.label, guess.probability)
         ),
-        "heads": panel(
-            maps,
-            [f"layer {i + 1}" for i in range(len(maps))],
-            [f"head {i + 1}" for i in range(maps.shape[1])],
-            title=f"class token to patches, {path.name}",
+        "heads": attention_panel(
+            predictor.model, images, picture, title=f"class token to patches, {path.name}"
         ),
     }
     stem = safe_stem(path)
