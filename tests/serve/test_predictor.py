@@ -95,13 +95,13 @@ def test_explain_sees_what_predict_sees(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    real = explaining.class_attentions
+    real = explaining.attention_panel
 
-    def watch(model: Backbone, images: Tensor) -> Tensor:
+    def watch(model: Backbone, images: Tensor, picture: Any, *, title: str) -> Any:
         seen.append(images)
-        return real(model, images)
+        return real(model, images, picture, title=title)
 
-    monkeypatch.setattr(explaining, "class_attentions", watch)
+    monkeypatch.setattr(explaining, "attention_panel", watch)
     for name, data in samples().items():
         path = tmp_path / name
         path.write_bytes(data)

@@ -35,5 +35,5 @@ def attention_panel(
         [f"layer {i + 1}" for i in range(layers)],
         [f"head {i + 1}" for i in range(heads)],
         title,
-        "brighter: the class token takes more from this patch; each picture has its own scale",
+        "brighter: takes more",
     )

@@ -113,7 +113,10 @@ def _heads(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Figure:
     """Show where the class token looks, for every layer and head."""
     image = attention_panel(model, _input(model, pixels), to_picture(pixels))
     name = model.classes[sample.true]
-    text = f"What the class token takes from each patch of one image ({sample.key}, class {name})."
+    text = (
+        f"What the class token takes from each patch of one image ({sample.key}, class {name}): "
+        "the brighter, the more; each small picture has its own scale."
+    )
     return Figure(title="Attention, layer by layer and head by head", text=text, image=image)
 
 
