@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -108,3 +109,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         sync_folder(path.parent)
+
+
+def plain_name(name: str) -> str:
+    """Make a harmless file name of any text; different texts may share one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "unnamed"

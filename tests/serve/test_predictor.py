@@ -58,7 +58,7 @@ def split_of(files: list[bytes]) -> Split:
 
 
 def require_one_path(predictor: Predictor, files: list[bytes], folder: Path) -> None:
-    """Compare what train, evaluate, predict and explain make of the same files."""
+    """Compare what train, evaluate and predict make of the same files."""
     split = split_of(files)
     by_evaluate = FileImages(split, predictor.preprocess)
     by_train = open_images(split, predictor.preprocess, AugmentConfig(), 0)
@@ -89,6 +89,26 @@ def test_one_path_for_every_mode_and_orientation(
 
 def test_one_path_for_every_format(predictor: Predictor, tmp_path: Path) -> None:
     require_one_path(predictor, list(samples().values()), tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_explain_sees_what_predict_sees_in_every_mode_and_orientation(
+    orientation: int, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    heat = torch.zeros(1, 32, 48)
+    monkeypatch.setattr(
+        explaining, "explain", lambda model, images, **_: seen.append(images) or heat
+    )
+    for drawing in ("strip", "attention_panel", "save_png"):  # only what goes in is looked at here
+        monkeypatch.setattr(explaining, drawing, lambda *_, **__: None)
+    for i, make in enumerate(MODES.values()):
+        path = tmp_path / f"{i}.image"
+        path.write_bytes(make(orientation)[0])
+        explain_image(predictor, path, tmp_path / "out")
+        expected = predictor.inputs([predictor.load(path.read_bytes())])
+        assert len(seen) == 2 and all(torch.equal(each, expected) for each in seen)
+        seen.clear()
 
 
 def test_explain_sees_what_predict_sees(

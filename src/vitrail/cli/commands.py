@@ -14,14 +14,15 @@ from vitrail.cli.training import train
 from vitrail.data.sources import open_to_measure
 from vitrail.device import pick_device
 from vitrail.errors import ImageError, ModelError, RunError, UsageError, printable
+from vitrail.evaluate.summary import Summary
+from vitrail.files import plain_name
+
+__all__ = ["demo", "evaluate", "explain", "models", "predict", "train"]
 
 
 def evaluate(args: list[str]) -> None:
     """`vitrail evaluate RUN`."""
     parse(_evaluate, args, "evaluate")
-
-
-__all__ = ["demo", "evaluate", "explain", "models", "predict", "train"]
 
 
 def _evaluate(
@@ -45,7 +46,7 @@ def _evaluate(
         json: print the whole summary as JSON.
     """
     from vitrail.evaluate.measure import final_split
-    from vitrail.evaluate.run import evaluate_run, open_run_data, plain_name
+    from vitrail.evaluate.run import evaluate_run, open_run_data
     from vitrail.report.build import build_report
     from vitrail.runs import Run
     from vitrail.weights.native import load_model
@@ -68,11 +69,8 @@ def _evaluate(
     NOTE.print(printable(f"report: {report}"))
 
 
-def headline(summary: object) -> str:
+def headline(summary: Summary) -> str:
     """Give the figures that people ask for first, with 95 % intervals."""
-    from vitrail.evaluate.summary import Summary
-
-    assert isinstance(summary, Summary)
     figures = [("top-1", summary.top1), ("top-5", summary.top5), ("calibration error", summary.ece)]
     lines = [f"{summary.images} images of {summary.split}, {len(summary.classes)} classes"]
     for name, figure in figures:

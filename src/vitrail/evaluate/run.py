@@ -1,6 +1,5 @@
 """Evaluate a run: logits first, then every figure from them."""
 
-import re
 from dataclasses import replace
 
 from rich.console import Console
@@ -54,8 +53,3 @@ def evaluate_run(
     summary = summarise(run.read_predictions(name))
     run.write_json(f"reports/summary-{name}.json", summary.to_json())
     return summary
-
-
-def plain_name(name: str) -> str:
-    """Make a file name of any data set's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "data"

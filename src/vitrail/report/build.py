@@ -41,9 +41,8 @@ def build_report(
     def pixels(sample: Sample) -> torch.Tensor:
         return preprocess.load(part.read(place[keys[sample.index]]), sample.key)
 
-    chosen = [("wrong", each) for each in summary.worst[:WRONG]]
-    chosen += [("right", each) for each in summary.right[:RIGHT]]
-    examples = [_example(model, kind, each, pixels(each)) for kind, each in chosen]
+    chosen = summary.worst[:WRONG] + summary.right[:RIGHT]
+    examples = [_example(model, each, pixels(each)) for each in chosen]
     shown = (summary.right or summary.worst)[0]
     finished = run.path / "finished.json"
     other = "" if split in (None, summary.split) else f"-{summary.split}"
@@ -92,7 +91,7 @@ def repeat_commands(run: Run) -> list[str]:
     ]
 
 
-def _example(model: Backbone, kind: str, sample: Sample, pixels: torch.Tensor) -> Example:
+def _example(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Example:
     picture = to_picture(pixels)
     heats = {
         "rollout": explain(model, _input(model, pixels), method="rollout"),
@@ -105,7 +104,7 @@ def _example(model: Backbone, kind: str, sample: Sample, pixels: torch.Tensor) -
         probability=sample.probability,
         picture=picture,
         overlays=[(name, overlay(picture, heat[0].cpu().numpy())) for name, heat in heats.items()],
-        kind="wrong" if kind == "wrong" else "right",
+        kind="right" if sample.predicted == sample.true else "wrong",
     )
 
 

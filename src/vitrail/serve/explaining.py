@@ -1,14 +1,16 @@
 """Pictures of what a model looks at in one image file."""
 
 import hashlib
-import re
 from pathlib import Path
 
 from vitrail.explain import explain
 from vitrail.explain.heads import attention_panel
 from vitrail.explain.panels import caption_of, strip
 from vitrail.explain.render import save_png, to_picture
+from vitrail.files import plain_name
 from vitrail.serve.predictor import Predictor
+
+METHODS = ("rollout", "attention")
 
 
 def explain_image(predictor: Predictor, path: Path, out: Path) -> list[Path]:
@@ -26,26 +28,20 @@ def explain_image(predictor: Predictor, path: Path, out: Path) -> list[Path]:
     }
     picture = to_picture(pixels)
     pictures = {
-        "heat": strip(
-            to_picture(pixels), heats, caption=caption_of(guess.label, guess.probability)
-        ),
+        "heat": strip(picture, heats, caption=caption_of(guess.label, guess.probability)),
         "heads": attention_panel(
             predictor.model, images, picture, title=f"class token to patches, {path.name}"
         ),
     }
     stem = safe_stem(path)
     written = []
-    for name, picture in pictures.items():
+    for name, drawn in pictures.items():
         written.append(out / f"{stem}.{name}.png")
-        save_png(written[-1], picture)
+        save_png(written[-1], drawn)
     return written
-
-
-METHODS = ("rollout", "attention")
 
 
 def safe_stem(path: Path) -> str:
     """Name the pictures of a file: harmless on every disk, and different for different paths."""
-    words = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:60] or "image"
     mark = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
-    return f"{words}-{mark}"
+    return f"{plain_name(path.stem)}-{mark}"
