@@ -10,7 +10,7 @@ from vitrail.explain import explain
 from vitrail.models import create_model, list_models
 from vitrail.serve.predictor import Predictor
 from vitrail.version import __version__
-from vitrail.weights.native import load_model, save_model
+from vitrail.weights.load import load_model, save_model
 
 __all__ = [
     "Predictor",

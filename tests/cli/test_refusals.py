@@ -35,7 +35,7 @@ def test_commands_that_are_none(capsys: Captured) -> None:
         ("predict nothing --topk 3 x.png", "did you mean '--top-k'"),
         ("evaluate nothing", "nothing: no such folder; `vitrail train` makes one"),
         ("models nothing", "no name contains 'nothing'"),
-        ("models --image-size 30 40", "image_size=30x40 must be a multiple of patch_size"),
+        ("models deit --image-size 30 40", "image_size=30x40 must be a multiple of patch_size"),
         ("demo --epochs 0", "demo: --epochs=0 must be above 0"),
         ("demo --data nothing", "--data=nothing is not one of glyphs, digits"),
         ("train --data nothing --out x", "data='nothing': no such folder"),

@@ -49,8 +49,8 @@ def test_a_head_that_looks_at_itself_spans_nothing(
 ) -> None:
     eye = torch.eye(len(PLACES) + 1).expand(2, 2, -1, -1)
     only_class = torch.zeros_like(eye).index_fill(-1, torch.tensor(0), 1.0)
-    monkeypatch.setattr(model.blocks[0].attn, "weights", lambda _: eye)
-    monkeypatch.setattr(model.blocks[1].attn, "weights", lambda _: only_class)
+    monkeypatch.setattr(model.blocks[0].attn, "weights", lambda *_: eye)
+    monkeypatch.setattr(model.blocks[1].attn, "weights", lambda *_: only_class)
     assert torch.equal(attention_distance(model, images, [0, 1]), torch.zeros(2, 2))
 
 

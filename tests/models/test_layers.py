@@ -140,7 +140,8 @@ def test_mlp_acts_on_each_token_alone_with_the_exact_gelu() -> None:
 
 def test_block_tells_a_record_of_its_parts() -> None:
     torch.manual_seed(0)
-    block, x = Block(24, 3, 48, drop_path=0.0), torch.randn(2, 7, 24)
+    block = Block(Attention(24, 3), Mlp(24, 48), 24, drop_path=0.0)
+    x = torch.randn(2, 7, 24)
     record = Record()
     y = block(x, record, "blocks.9")
     assert tuple(record) == tuple(f"blocks.9.{part}" for part in BLOCK_PARTS)

@@ -12,7 +12,8 @@ from tests.helpers import draw_images, images_for, tiny, tiny_model
 from vitrail.config import Config
 from vitrail.errors import ModelError
 from vitrail.models import build_model, create_model
-from vitrail.models.vit import ViT, ViTConfig
+from vitrail.models.vit import ViT
+from vitrail.models.vit_config import ViTConfig
 
 # --- sizes --------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.helpers import images_for, tiny_model
-from vitrail.models.vit import ViT, ViTConfig
+from vitrail.models.vit import ViT
+from vitrail.models.vit_config import ViTConfig
 
 Array = NDArray[np.float64]
 

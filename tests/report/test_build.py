@@ -12,7 +12,7 @@ from vitrail.models import Backbone
 from vitrail.report.build import build_report, describe_model, repeat_commands
 from vitrail.runs import Run
 from vitrail.train.loop import train
-from vitrail.weights.native import load_model
+from vitrail.weights.load import load_model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from vitrail.models import Backbone
 from vitrail.serve import explaining
 from vitrail.serve.explaining import explain_image, safe_stem
 from vitrail.serve.predictor import Predictor
-from vitrail.weights.native import save_model
+from vitrail.weights.load import save_model
 
 CLASSES = ("ant", "bee", "cat", "dog", "emu")
 CONTRACTS = {

@@ -70,6 +70,22 @@ def test_the_average_has_its_closed_form() -> None:
     assert not ema.model.training and model.training
 
 
+def test_the_average_has_the_running_statistics_of_the_model() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    ema = Ema(model, 0.9)
+    for step in range(3):
+        model(torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(step)))
+        ema.update(step)
+    norm = model[1]
+    assert norm.num_batches_tracked == 3 and (norm.running_mean != 0).all()
+    kept = dict(ema.model.named_buffers())
+    assert all(torch.equal(kept[name], buffer) for name, buffer in model.named_buffers())
+    assert all(kept[name] is not buffer for name, buffer in model.named_buffers())
+    before = kept["1.running_mean"].clone()
+    model(torch.randn(2, 3, 5, 7))
+    assert torch.equal(kept["1.running_mean"], before)  # only an update copies
+
+
 def test_without_decay_the_average_is_the_model() -> None:
     model = torch.nn.Linear(3, 2)
     ema = Ema(model, 0.0)

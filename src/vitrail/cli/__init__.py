@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "measure a trained model and write its report",
     "predict": "labels for images",
     "explain": "pictures of what a model looks at",
+    "convert": "weights from one ecosystem to another, proved equal",
 }
 
 

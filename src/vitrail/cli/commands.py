@@ -9,6 +9,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from vitrail.cli.consoles import NOTE, OUT
+from vitrail.cli.converting import convert
 from vitrail.cli.flags import parse
 from vitrail.cli.training import train
 from vitrail.data.sources import open_to_measure
@@ -17,7 +18,7 @@ from vitrail.errors import ImageError, ModelError, RunError, UsageError, printab
 from vitrail.evaluate.summary import Summary
 from vitrail.files import plain_name
 
-__all__ = ["demo", "evaluate", "explain", "models", "predict", "train"]
+__all__ = ["convert", "demo", "evaluate", "explain", "models", "predict", "train"]
 
 
 def evaluate(args: list[str]) -> None:
@@ -49,12 +50,12 @@ def _evaluate(
     from vitrail.evaluate.run import evaluate_run, open_run_data
     from vitrail.report.build import build_report
     from vitrail.runs import Run
-    from vitrail.weights.native import load_model
+    from vitrail.weights.load import load_model
 
     if workers < 0:
         raise UsageError(f"evaluate: --workers={workers} must be at least 0")
     opened = Run.open(run)
-    model = load_model(_finished(opened.path)).to(pick_device(device))
+    model = load_model(_finished(opened.path), quiet=True).to(pick_device(device))
     images = open_to_measure(data) if data else open_run_data(opened, split)
     chosen = split or final_split(images)
     prefix = f"{plain_name(images.name)}-" if data else ""
@@ -179,17 +180,30 @@ def _models(
         image_size: height and width in pixels to count for; each model's own if it is not given.
         json: print JSON instead of a table.
     """
-    from vitrail.models.catalogue import Entry, describe_models
+    from vitrail.models.catalogue import Entry, describe_model
+    from vitrail.models.registry import list_models
 
-    entries = describe_models(pattern, image_size)
-    if not entries:
+    names = [name for name in list_models() if pattern.lower() in name]
+    if not names:
         raise ModelError(f"models: no name contains {pattern!r}; `vitrail models` lists all")
+    entries: list[Entry] = []
+    impossible: list[ModelError] = []
+    for name in track(names, "count", console=NOTE, transient=True, disable=not NOTE.is_terminal):
+        try:
+            entries.append(describe_model(name, image_size))
+        except ModelError as error:
+            impossible.append(error)
+    if not entries:
+        raise impossible[0]
+    if impossible:
+        NOTE.print(f"{len(impossible)} models cannot have this image size and are left out")
     if json:
         OUT.print_json(json_module.dumps([entry._asdict() for entry in entries]))
         return
     table = Table(caption="a multiply-add counts as two operations")
     for field in Entry._fields:
-        table.add_column(field.replace("_", " "), justify="left" if field == "name" else "right")
+        left = field == "name"
+        table.add_column(field.replace("_", " "), justify="left" if left else "right", no_wrap=True)
     for entry in entries:
         height, width = entry.image_size
         table.add_row(
@@ -197,7 +211,7 @@ def _models(
             f"{height}x{width}",
             f"{entry.parameters / 1e6:.1f} M",
             f"{entry.flops / 1e9:.1f} G",
-            str(entry.tokens),
+            "-" if entry.tokens is None else str(entry.tokens),
         )
     OUT.print(table)
 

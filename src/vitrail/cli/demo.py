@@ -16,7 +16,7 @@ from vitrail.report.build import build_report, describe_model
 from vitrail.runs import Run
 from vitrail.train import loop
 from vitrail.train.config import RunConfig
-from vitrail.weights.native import load_model
+from vitrail.weights.load import load_model
 
 
 def run_demo(
@@ -46,7 +46,7 @@ def run_demo(
         NOTE.print("No typeface family is in two splits: the test asks for designs never seen.")
     _head(2, "The training")
     run = _train(data, out, epochs)
-    model = load_model(run.path).to(pick_device("auto"))
+    model = load_model(run.path, quiet=True).to(pick_device("auto"))
     facts = describe_model(model)
     NOTE.print(
         f"A ViT of {facts['depth']} blocks, width {facts['width']}: "

@@ -20,8 +20,9 @@ def attention_maps(
 ) -> dict[int, Float[Tensor, "b heads n n"]]:
     """Give the attention matrices of some layers, by the number of the layer counted from 0.
 
-    Row i of a matrix says how much token i takes from each token; it sums to one. The class token
-    is token 0, the patches follow row by row.
+    Row i of a matrix says how much token i takes from each token; it sums to one. The prefix tokens
+    come first (class, distillation, registers, as far as there are any), then the patches row by
+    row.
 
     Args:
         model: a ViT; its mode (train or eval) stays as it was, the attention is that of eval mode.
@@ -48,7 +49,8 @@ def iter_attention(
     chosen = list(dict.fromkeys(resolve_index("layer", layer, depth) for layer in wanted))
     with evaluating(vit), torch.no_grad():
         inputs = vit.intermediates(images, names=[_input_of(layer) for layer in chosen])
-    return _recompute(vit, inputs, chosen)
+        turn = vit.turn(vit.grid_of(*images.shape[-2:]))
+    return _recompute(vit, inputs, chosen, turn)
 
 
 def class_attentions(
@@ -56,15 +58,17 @@ def class_attentions(
 ) -> Float[Tensor, "b layers heads rows columns"]:
     """Give what the class token takes from each patch, in some layers or all.
 
-    A map is laid out as the patches lie. The weight of the class token on itself is left out, so it
-    sums to less than one.
+    A map is laid out as the patches lie. The weights on tokens without a place are left out, so it
+    sums to less than one. Of a model without class token: what the patches take on average, which
+    is what their mean is made of.
 
     Raises:
-        ModelError: as `attention_maps`.
+        ModelError: as `attention_maps`, or the model pools by attention.
     """
+    vit = require_readout(model)
     maps = []
-    for _, weights in iter_attention(model, images, layers):
-        maps.append(on_grid(require_vit(model), weights[:, :, 0], images).clone())
+    for _, weights in iter_attention(vit, images, layers):
+        maps.append(on_grid(vit, readout(vit, weights), images).clone())
         del weights  # before the next is formed
     if not maps:
         raise ModelError("layers is empty; name at least one layer, or leave it out for all")
@@ -102,6 +106,33 @@ def require_vit(model: nn.Module) -> ViT:
     raise ModelError(
         f"{name} is a {type(model).__name__} without attention; this explanation needs a ViT"
     )
+
+
+def has_readout(model: nn.Module) -> bool:
+    """Whether `class_attention` and `rollout` are defined for the model."""
+    return isinstance(model, ViT) and model.attn_pool is None
+
+
+def require_readout(model: nn.Module) -> ViT:
+    """Take the model as a ViT whose answer is a token's state, or the mean of the patches'.
+
+    Raises:
+        ModelError: it is another kind of model, or it pools by attention.
+    """
+    vit = require_vit(model)
+    if not has_readout(vit):
+        raise ModelError(
+            f"{vit.name or 'this model'} pools by attention (pool=map), so no token and no mean of "
+            "tokens is its answer; attention_maps shows its layers"
+        )
+    return vit
+
+
+def readout(vit: ViT, flow: Float[Tensor, "*any n n"]) -> Float[Tensor, "*any n"]:
+    """Take the row of what is classified from a matrix over tokens: the class token's or a mean."""
+    if vit.config.class_token:
+        return flow[..., 0, :]
+    return flow[..., vit.prefix_tokens :, :].mean(dim=-2)
 
 
 def check_images(images: Tensor) -> None:
@@ -152,15 +183,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _recompute(
-    vit: ViT, inputs: dict[str, Tensor], layers: Sequence[int]
+    vit: ViT, inputs: dict[str, Tensor], layers: Sequence[int], turn: Tensor | None
 ) -> Iterator[tuple[int, Tensor]]:
     for layer in layers:
-        yield layer, _weights(vit, layer, inputs.pop(_input_of(layer)))
+        yield layer, _weights(vit, layer, inputs.pop(_input_of(layer)), turn)
 
 
 @torch.no_grad()
-def _weights(vit: ViT, layer: int, attended: Tensor) -> Tensor:
-    weights: Tensor = vit.blocks[layer].attn.weights(attended)  # type: ignore[operator, union-attr]
+def _weights(vit: ViT, layer: int, attended: Tensor, turn: Tensor | None) -> Tensor:
+    weights: Tensor = vit.blocks[layer].attn.weights(attended, turn)  # type: ignore[operator, union-attr]
     return weights.to(torch.promote_types(weights.dtype, torch.float32))
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitrail.errors import ModelError
 from vitrail.explain.attention import iter_attention, require_vit
 
 
@@ -31,7 +32,7 @@ def attention_distance(
     """
     vit = require_vit(model)
     steps = grid_distances(vit.grid_of(*images.shape[-2:]), images.device)
-    distances = (steps * vit.config.patch_size).flatten(2).flatten(0, 1)  # n n, pixels
+    distances = (steps * vit.config.stride).flatten(2).flatten(0, 1)  # n n, pixels
     means = []
     for _, weights in iter_attention(vit, images, layers):
         patches = weights[:, :, vit.prefix_tokens :, vit.prefix_tokens :]  # b heads n n
@@ -60,8 +61,13 @@ def position_similarity(model: nn.Module) -> Float[Tensor, "rows columns rows co
     place. An embedding of zeros resembles nothing: 0.
 
     Raises:
-        ModelError: the model is no ViT.
+        ModelError: the model is no ViT, or has no table of learned positions.
     """
     vit = require_vit(model)
-    places = F.normalize(vit.pos_embed[0, vit.prefix_tokens :].float(), dim=-1)
+    if vit.pos_embed is None:
+        raise ModelError(
+            f"{vit.name or 'this model'} has positions={vit.config.positions}, "
+            "and no learned ones to compare"
+        )
+    places = F.normalize(vit.pos_embed[0, vit.config.position_prefix :].float(), dim=-1)
     return (places @ places.T).reshape(*vit.config.grid, *vit.config.grid)

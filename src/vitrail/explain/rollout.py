@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.errors import ModelError, did_you_mean
-from vitrail.explain.attention import iter_attention, on_grid, require_vit
+from vitrail.explain.attention import iter_attention, on_grid, readout, require_readout
 
 Fusion = Literal["mean", "max", "min"]
 
@@ -24,6 +24,8 @@ def rollout(
 ) -> Float[Tensor, "b rows columns"]:
     """Follow the attention from the class token down through all layers to the patches.
 
+    Of a model without class token: from the mean of the patches.
+
     The product of the `layer_flow` of all layers, the last leftmost; its first row over the
     patches. Only that row is carried, from the last layer down: n² multiplications a layer instead
     of n³, and one layer's attention in memory at a time.
@@ -35,18 +37,18 @@ def rollout(
         discard_ratio: the share of the patches, in [0, 1), that each row forgets: see `layer_flow`.
             The paper forgets none.
     Returns:
-        Shares in [0, 1]; with those of the class token they sum to one.
+        Shares in [0, 1]; with those of the tokens without a place they sum to one.
     Raises:
-        ModelError: the model has no attention, or a setting is out of range.
+        ModelError: the model has no attention or pools by it, or a setting is out of range.
     """
-    vit = require_vit(model)
+    vit = require_readout(model)
     check_settings(fusion, discard_ratio)
     row: Tensor | None = None
     for _, weights in iter_attention(vit, images, range(len(vit.blocks) - 1, -1, -1)):
         flow = layer_flow(weights, vit.prefix_tokens, fusion=fusion, discard_ratio=discard_ratio)
         del weights  # before the next is formed
         # row @ flow, but not as a matrix product: autocast would round it to bf16
-        row = flow[:, 0] if row is None else (row[:, :, None] * flow).sum(dim=1)
+        row = readout(vit, flow) if row is None else (row[:, :, None] * flow).sum(dim=1)
     assert row is not None  # depth >= 1
     return on_grid(vit, row, images)
 

@@ -1,6 +1,6 @@
 """Architectures by name."""
 
-from vitrail.models.base import Backbone, Features, Record, count_flops
+from vitrail.models.base import Backbone, BackboneConfig, Features, Record, count_flops
 from vitrail.models.registry import (
     ALIASES,
     BACKBONES,
@@ -15,6 +15,7 @@ __all__ = [
     "BACKBONES",
     "MODELS",
     "Backbone",
+    "BackboneConfig",
     "Features",
     "Record",
     "build_model",

@@ -1,14 +1,39 @@
 """What every backbone shares: its answer types, and the record of what happened inside."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.errors import ModelError, did_you_mean
+from vitrail.models.loaded import LoadReport
+from vitrail.models.resample import inflate_channels
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BackboneConfig(Config):
+    """The sizes that every architecture has. Each adds a `kind` and its own."""
+
+    image_size: tuple[Positive, Positive] = (224, 224)
+    """Height and width in pixels."""
+    in_channels: Positive = 3
+    """Channels of an image: 3 for colour, 1 for grey."""
+    classes: Count = 1000
+    """Number of classes; 0: no head, the model answers with its pooled features."""
+    drop_path: Rate = 0.0
+    """Chance to leave out a residual branch of the last block; linear from 0 at the first."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that attention relates to each other, for an image of this size, or None."""
+        return None
 
 
 class Features(NamedTuple):
@@ -45,12 +70,18 @@ class Backbone(nn.Module):
         name: the name it was created by, such as `vit_base_patch16_224`.
         classes: class names in the order of the logits; empty where nobody has named them.
         preprocess: how an image file becomes the input, once trained; None before.
+        loaded: what happened to each tensor, where the weights came from a file.
+        stem_weight: the name of the kernel that reads the channels of the image.
+        head_names: the names of the tensors that the classes decide.
     """
 
-    config: Config
+    config: BackboneConfig
     name: str = ""
     classes: tuple[str, ...] = ()
     preprocess: Config | None = None
+    loaded: LoadReport | None = None
+    stem_weight: str = "patch_embed.proj.weight"
+    head_names: tuple[str, ...] = ("head.weight", "head.bias")
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Classify: images, already normalised, to logits."""
@@ -60,11 +91,42 @@ class Backbone(nn.Module):
         """Give what the head would classify, and the token of every patch."""
         raise NotImplementedError
 
+    def classify(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b classes"]:
+        """Give the logits of pooled features; the features themselves where there is no head."""
+        raise NotImplementedError
+
     def run(
         self, images: Float[Tensor, "b c h w"], record: Record | None
     ) -> Float[Tensor, "b classes"]:
         """Classify, and tell `record` of every intermediate on the way."""
         raise NotImplementedError
+
+    def fit(self, name: str, tensor: Tensor, source: BackboneConfig) -> Tensor:
+        """Bring a tensor of a model of other sizes, `source`, to the shape that it has here.
+
+        Here the stem is brought to another number of channels; architectures add what depends on
+        the size of images and patches. What cannot be brought comes back as it was.
+        """
+        if name == self.stem_weight:
+            return inflate_channels(tensor, self.config.in_channels)
+        return tensor
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what is not a batch of images with the model's number of channels.
+
+        Raises:
+            ModelError: the images are no batch or have another number of channels.
+        """
+        if images.ndim != 4:
+            raise ModelError(
+                f"images have the shape {tuple(images.shape)}; a model takes a batch, "
+                "[images, channels, height, width]"
+            )
+        if images.shape[1] != self.config.in_channels:
+            raise ModelError(
+                f"images have {images.shape[1]} channels; "
+                f"this model takes {self.config.in_channels}"
+            )
 
     def intermediate_names(self) -> tuple[str, ...]:
         """List every name that `intermediates` knows."""

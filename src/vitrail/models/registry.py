@@ -4,43 +4,36 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vitrail.config import Config, describe
+from vitrail.config import describe
 from vitrail.errors import ModelError, did_you_mean
-from vitrail.models.base import Backbone
-from vitrail.models.vit import ViT, ViTConfig
+from vitrail.models.base import Backbone, BackboneConfig
+from vitrail.models.hybrid import HYBRID_ALIASES, HYBRIDS, Hybrid, HybridConfig
+from vitrail.models.resnet import RESNETS, ResNet, ResNetConfig
+from vitrail.models.resnetv2 import BITS, BiT, BiTConfig
+from vitrail.models.swin import Swin
+from vitrail.models.swin_config import SWIN_MODELS, SwinConfig
+from vitrail.models.vit import ViT
+from vitrail.models.vit_config import ViTConfig
+from vitrail.models.vit_names import VIT_ALIASES, VIT_MODELS
 
 # kind: (its sizes, its model). A new architecture is a new file and a line here.
-BACKBONES: dict[str, tuple[type[Config], type[Backbone]]] = {"vit": (ViTConfig, ViT)}
-
-# Source: Dosovitskiy et al. 2021, Table 1 (B, L, H); Touvron et al. 2021, arXiv:2012.12877 (Ti, S).
-_VIT_SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"width": 192, "depth": 12, "heads": 3},
-    "small": {"width": 384, "depth": 12, "heads": 6},
-    "base": {"width": 768, "depth": 12, "heads": 12},
-    "large": {"width": 1024, "depth": 24, "heads": 16},
-    "huge": {"width": 1280, "depth": 32, "heads": 16},
+BACKBONES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
+    "vit": (ViTConfig, ViT),
+    "swin": (SwinConfig, Swin),
+    "resnet": (ResNetConfig, ResNet),
+    "bit": (BiTConfig, BiT),
+    "hybrid": (HybridConfig, Hybrid),
 }
-# size: (patch, image) in pixels, those that timm has
-_VIT_VARIANTS = {
-    "tiny": [(16, 224), (16, 384)],
-    "small": [(8, 224), (16, 224), (16, 384), (32, 224), (32, 384)],
-    "base": [(8, 224), (16, 224), (16, 384), (32, 224), (32, 384)],
-    "large": [(14, 224), (16, 224), (16, 384), (32, 224), (32, 384)],
-    "huge": [(14, 224)],
+MODELS: dict[str, BackboneConfig] = {
+    **VIT_MODELS,
+    **SWIN_MODELS,
+    **RESNETS,
+    **BITS,
+    **HYBRIDS,
 }
-MODELS: dict[str, Config] = {
-    f"vit_{size}_patch{patch}_{image}": ViTConfig(
-        image_size=(image, image), patch_size=patch, **_VIT_SIZES[size]
-    )
-    for size, variants in _VIT_VARIANTS.items()
-    for patch, image in variants
-}
-# The paper's own names.
 ALIASES: dict[str, str] = {
-    f"ViT-{letter}/{patch}": f"vit_{size}_patch{patch}_224"
-    for letter, size in zip(("Ti", "S", "B", "L", "H"), _VIT_SIZES, strict=True)
-    for patch, image in _VIT_VARIANTS[size]
-    if image == 224
+    **VIT_ALIASES,
+    **HYBRID_ALIASES,
 }
 
 
@@ -76,7 +69,7 @@ def create_model(
     return model
 
 
-def find_model(name: str) -> Config:
+def find_model(name: str) -> BackboneConfig:
     """Look a name up.
 
     Raises:
@@ -89,7 +82,7 @@ def find_model(name: str) -> Config:
     return config
 
 
-def resize_model(config: Config, name: str, changes: dict[str, Any]) -> Config:
+def resize_model(config: BackboneConfig, name: str, changes: dict[str, Any]) -> BackboneConfig:
     """Change some sizes of an architecture.
 
     Raises:
@@ -101,7 +94,7 @@ def resize_model(config: Config, name: str, changes: dict[str, Any]) -> Config:
         raise ModelError(f"{name}: {describe(error, type(config))}") from None
 
 
-def build_model(config: Config) -> Backbone:
+def build_model(config: BackboneConfig) -> Backbone:
     """Build the model that a configuration describes, with fresh weights."""
     for config_type, model_type in BACKBONES.values():
         if type(config) is config_type:

@@ -10,10 +10,12 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.evaluate.measure import require_split
 from vitrail.evaluate.summary import Sample, Summary
 from vitrail.explain import explain, position_similarity
+from vitrail.explain.attention import has_readout
 from vitrail.explain.heads import attention_panel
 from vitrail.explain.panels import panel
 from vitrail.explain.render import overlay, to_picture
 from vitrail.models import Backbone, count_flops
+from vitrail.models.vit import ViT
 from vitrail.report.content import Example, Figure, ReportContent
 from vitrail.report.html import write_report
 from vitrail.runs import Run
@@ -57,7 +59,7 @@ def build_report(
             environment=run.read_json("environment.json"),
             model_facts=describe_model(model),
             examples=examples,
-            figures=[_heads(model, shown, pixels(shown)), *_positions(model)],
+            figures=[*_heads(model, shown, pixels(shown)), *_positions(model)],
             repeat_commands=repeat_commands(run),
             seconds=run.read_json("finished.json")["seconds"] if finished.exists() else None,
         ),
@@ -68,19 +70,17 @@ def build_report(
 def describe_model(model: Backbone) -> dict[str, object]:
     """Give the facts about a model that people ask for first."""
     config = model.config.model_dump()
-    height, width = config["image_size"]
-    flops = count_flops(model, (height, width), config["in_channels"])
-    return {
+    height, width = model.config.image_size
+    facts: dict[str, object] = {
         "name": model.name,
         "parameters": model.count_parameters(),
-        "FLOPs an image": flops,
-        "tokens": getattr(model.config, "tokens", None),
+        "FLOPs an image": count_flops(model, (height, width), model.config.in_channels),
+        "tokens": model.config.tokens,
         "image size": f"{height}×{width}",
-        "patch size": config["patch_size"],
-        "width": config["width"],
-        "depth": config["depth"],
-        "heads": config["heads"],
     }
+    sizes = ("patch_size", "window_size", "width", "depth", "depths", "heads")
+    facts |= {name.replace("_", " "): config[name] for name in sizes if name in config}
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def repeat_commands(run: Run) -> list[str]:
@@ -93,10 +93,12 @@ def repeat_commands(run: Run) -> list[str]:
 
 def _example(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Example:
     picture = to_picture(pixels)
-    heats = {
-        "rollout": explain(model, _input(model, pixels), method="rollout"),
-        "last layer": explain(model, _input(model, pixels), method="attention"),
-    }
+    heats = {}
+    if has_readout(model):
+        heats = {
+            "rollout": explain(model, _input(model, pixels), method="rollout"),
+            "last layer": explain(model, _input(model, pixels), method="attention"),
+        }
     return Example(
         key=sample.key,
         true=model.classes[sample.true],
@@ -108,19 +110,23 @@ def _example(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Example:
     )
 
 
-def _heads(model: Backbone, sample: Sample, pixels: torch.Tensor) -> Figure:
-    """Show where the class token looks, for every layer and head."""
+def _heads(model: Backbone, sample: Sample, pixels: torch.Tensor) -> list[Figure]:
+    """Show where the class token looks, for every layer and head, if the model has attention."""
+    if not has_readout(model):
+        return []
     image = attention_panel(model, _input(model, pixels), to_picture(pixels))
     name = model.classes[sample.true]
     text = (
         f"What the class token takes from each patch of one image ({sample.key}, class {name}): "
         "the brighter, the more; each small picture has its own scale."
     )
-    return Figure(title="Attention, layer by layer and head by head", text=text, image=image)
+    return [Figure(title="Attention, layer by layer and head by head", text=text, image=image)]
 
 
 def _positions(model: Backbone) -> list[Figure]:
     """Show how alike the position embeddings are (Dosovitskiy et al. 2021, Figure 7, centre)."""
+    if not isinstance(model, ViT) or model.pos_embed is None:
+        return []
     maps = position_similarity(model).float().cpu().numpy()
     rows, columns = maps.shape[:2]
     if max(rows, columns) > MOST_POSITIONS:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import pick_device
-from vitrail.errors import ImageError
-from vitrail.weights.native import load_model
+from vitrail.errors import ImageError, WeightsError
+from vitrail.weights.load import load_model
 
 ImageFile = str | Path | bytes  # a path, or the bytes of an image file
 
@@ -27,14 +27,20 @@ class Predictor:
     """A trained model with its preprocessing and class names, ready for image files."""
 
     def __init__(self, path: str | Path, *, device: str = "auto") -> None:
-        """Load a run directory, or any folder that `save_model` wrote.
+        """Load a run directory, or weights of any known format, see `load_model`.
 
         Raises:
-            WeightsError: it is not one, or it is damaged.
+            WeightsError: it is not one, it is damaged, or it is a model without classes or without
+                preprocessing.
         """
         self.device = pick_device(device)
-        self.model = load_model(path).to(self.device)
-        assert isinstance(self.model.preprocess, Preprocess)  # every loaded model has one
+        self.model = load_model(path, quiet=True).to(self.device)
+        if not self.model.config.classes:
+            raise WeightsError(f"{path}: a model without classes; it gives features, not labels")
+        if not isinstance(self.model.preprocess, Preprocess):
+            raise WeightsError(
+                f"{path}: no preprocessing is known for {self.model.config.in_channels} channels"
+            )
         self.preprocess = self.model.preprocess
         self.classes = self.model.classes
 

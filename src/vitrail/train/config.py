@@ -10,6 +10,7 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.data.splitting import Fractions
 from vitrail.device import Precision
 from vitrail.errors import ConfigError
+from vitrail.models import BackboneConfig
 from vitrail.models.registry import find_model, resize_model
 
 Count = Annotated[int, Field(ge=0)]
@@ -48,7 +49,7 @@ class ModelConfig(Config):
     drop_path: Rate | None = None
     """Chance to leave out a residual branch of the last block."""
 
-    def resolve(self, classes: int, channels: int) -> Config:
+    def resolve(self, classes: int, channels: int) -> BackboneConfig:
         """Give the sizes of the model for so many classes and channels. Raises ModelError."""
         changes = {key: value for key, value in dict(self).items() if value is not None}
         name = changes.pop("name")

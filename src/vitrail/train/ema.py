@@ -7,7 +7,11 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Keeps an exponential moving average of a model's parameters."""
+    """Keeps an exponential moving average of a model's parameters.
+
+    Buffers, such as the running statistics of batch norms, are those of the model after the last
+    step: they are averages already.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         """`decay` in [0, 1); with 0 the average is the model itself."""
@@ -15,6 +19,7 @@ class Ema:
         self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model
         self._source: list[Tensor] = list(model.parameters())
         self._average: list[Tensor] = list(self.model.parameters())
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -22,3 +27,5 @@ class Ema:
         if self.decay:
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self._average, self._source, 1 - decay)
+            for copied, buffer in self._buffers:
+                copied.copy_(buffer)

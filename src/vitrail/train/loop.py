@@ -28,7 +28,7 @@ from vitrail.train.setup import Setup, set_up
 from vitrail.train.state import pack, unpack
 from vitrail.train.stopping import Stopped, listening
 from vitrail.train.tensorboard import Mirror
-from vitrail.weights.native import save_model
+from vitrail.weights.load import save_model
 
 
 def train(config: RunConfig, out: str | Path) -> Run:

@@ -7,7 +7,8 @@ from torch import nn
 
 from vitrail.train.config import OptimConfig
 
-NO_DECAY = ("cls_token", "pos_embed")  # beside biases and norms, which have one dimension
+# Beside biases and norms, which have one dimension: tokens, positions, and Swin's bias tables.
+NO_DECAY = ("token", "pos_embed", "latent", "relative_position_bias_table")
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -15,7 +16,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.dim() > 1 and name not in NO_DECAY
+        is_matrix = parameter.dim() > 1 and not name.endswith(NO_DECAY)
         (decayed if is_matrix else kept).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},

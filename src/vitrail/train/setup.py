@@ -64,7 +64,7 @@ def set_up(config: RunConfig, data: Data) -> Setup:
     model = build_model(sizes)
     model.name = ALIASES.get(config.model.name, config.model.name)
     model.classes = data.classes
-    preprocess = config.input.preprocess(model.config.image_size)  # type: ignore[attr-defined]
+    preprocess = config.input.preprocess(model.config.image_size)
     model.preprocess = preprocess
     augmentation = config.augment
     objective = Classify(

@@ -1,26 +1,43 @@
 """Named tensors in safetensors files; nothing in them is ever executed."""
 
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vitrail.errors import WeightsError
+from vitrail.errors import WeightsError, printable
 from vitrail.files import write_atomic
+from vitrail.weights.opening import regular_file
+
+HEADER_LIMIT = 100_000_000  # bytes; the format's own
+VALUE_LIMIT = 1_000_000  # lists, objects and commas of the header: some 100,000 tensors
+METADATA = "__metadata__"
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """Serialise tensors; equal tensors give equal bytes."""
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialise tensors, and texts about them; equal input gives equal bytes."""
     ready = {name: tensor.detach().contiguous().cpu() for name, tensor in sorted(tensors.items())}
-    return safetensors.torch.save(ready)
+    data = safetensors.torch.save(ready)
+    if not metadata:
+        return data
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {METADATA: dict(sorted(metadata.items()))} | json.loads(data[8:start])
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file atomically. Raises StorageError."""
-    write_atomic(path, tensor_bytes(tensors))
+    write_atomic(path, tensor_bytes(tensors, metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -29,12 +46,65 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: it is missing, cut short or no safetensors file.
     """
+    _read_header(path)
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
+    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts that a safetensors file has beside its tensors; often there are none.
+
+    Raises:
+        WeightsError: it is missing, cut short in its header, or no safetensors file.
+    """
+    texts = _read_header(path).get(METADATA, {})
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise _damaged(path, f"{METADATA} must hold texts")
+    return texts
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read the header and check what the library does not: its size as JSON, and names used twice.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    with regular_file(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > HEADER_LIMIT:
+            raise _damaged(path, f"its header would have {length} bytes")
+        data = file.read(length)
+    if len(data) < max(length, 2):
+        raise _damaged(path, "cut off in its header")
+    if sum(data.count(mark) for mark in b"[{,") > VALUE_LIMIT:
+        raise _damaged(path, f"its header lists more than {VALUE_LIMIT} values")
+    try:
+        header = json.loads(data.decode(), object_pairs_hook=_once)
+        for name, about in header.items():
+            shape = [] if name == METADATA else about["shape"]
+            if len(shape) > 64 or math.prod(max(1, size) for size in shape) >= 2**63:
+                raise ValueError("a shape beyond 64 axes or 2^63 values")
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    except (AttributeError, TypeError, KeyError):
+        raise _damaged(path, "its header has another form") from None
+    return dict(header)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of a JSON object; which of two equal names counts would be a guess."""
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return values
+
+
+def _damaged(path: Path, why: str) -> WeightsError:
+    why = printable(why)
+    return WeightsError(f"{path}: not a whole safetensors file ({why[:200]})")
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.models.posembed import resample_positions
+from vitrail.models.resample import resample_positions
 
 
 def table_of(rows: int, columns: int, prefix: int = 1, width: int = 6) -> Tensor:

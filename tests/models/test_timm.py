@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from tests.helpers import draw_images, images_for, perturb
 from vitrail.models import create_model, list_models
 from vitrail.models.vit import ViT
+from vitrail.weights.names import write_by
+from vitrail.weights.timm import rules
 
 pytestmark = pytest.mark.peer
 
@@ -51,11 +53,15 @@ def test_names_shapes_and_counts_equal_timms(name: str) -> None:
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         ours = create_model(name)
-        # without num_classes timm leaves the head out where its default weights have none
-        theirs = timm.create_model(name, num_classes=1000)
-    shapes = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
-    assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
+        # a head even where timm's default weights have none, as long as ours has one
+        pool = {"global_pool": "token"} if "dinov3" in name else {}
+        theirs = timm.create_model(name, num_classes=ours.config.classes, **pool)
     assert ours.count_parameters() == sum(p.numel() for p in theirs.parameters())
+    shapes = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
+    translated = write_by(rules(ours.config), ours.state_dict())  # only DINOv3 changes names
+    assert {key: tensor.shape for key, tensor in translated.items()} == shapes
+    if "dinov3" not in name:
+        assert translated.keys() == ours.state_dict().keys()
 
 
 def test_logits_and_patch_tokens_equal_timms(model: ViT) -> None:

@@ -1,0 +1,35 @@
+"""What a checkpoint format is, and what it gives."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from vitrail.data.preprocess import Preprocess
+from vitrail.models import Backbone, BackboneConfig
+from vitrail.weights.source import Source
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A model as a file has it: its sizes, and its tensors under our names."""
+
+    config: BackboneConfig
+    tensors: Mapping[str, Tensor]
+    name: str = ""  # one of MODELS, where that is known
+    classes: tuple[str, ...] = ()  # empty where the file does not name them
+    preprocess: Preprocess | None = None
+    dropped: Mapping[str, str] = field(default_factory=dict)  # foreign name: why it is not needed
+    notes: tuple[str, ...] = ()  # what the file left open, and what was assumed
+
+
+@dataclass(frozen=True)
+class Format:
+    """A checkpoint format. `write` is None for one that is only read."""
+
+    about: str  # one line for lists
+    matches: Callable[[Source], bool]  # by the names of the tensors
+    read: Callable[[Source], Foreign]  # raises WeightsError
+    # gives what the format cannot say, one line each; raises WeightsError, StorageError
+    write: Callable[[Backbone, Path], tuple[str, ...]] | None = None
