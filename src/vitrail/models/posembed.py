@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vitrail.models.resample import Grid
 
-Turn = Float[Tensor, "2 images 1 places features"]  # cosines, sines; images is 1 or b
+# Cosines and sines; images (1, or each has its own places); 1 for the heads; places; features.
+Turn = Float[Tensor, "2 _ 1 _ _"]
 
 
 def sincos_positions(

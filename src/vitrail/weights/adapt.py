@@ -49,7 +49,7 @@ def adapt(foreign: Foreign, wanted: Wanted, where: str, format: str) -> Backbone
     tensors, rows = _fit_all(model, foreign, head, where)
     model.load_state_dict(tensors, assign=True)
     assert not any(buffer.is_meta for buffer in model.buffers())
-    rows += _dropped(foreign)
+    rows += _unused(model, foreign, where)
     model.name = foreign.name
     model.classes = head.classes
     model.preprocess = _preprocess(foreign, config)
@@ -70,6 +70,8 @@ def choose_head(foreign: Foreign, wanted: Wanted, where: str) -> Head:
     """
     count = foreign.config.classes
     names = foreign.classes or tuple(str(i) for i in range(count))
+    if (wanted.num_classes or 0) < 0:
+        raise WeightsError(f"{where}: num_classes={wanted.num_classes} must be at least 0")
     if wanted.classes is not None:
         return _by_names(names, wanted, where)
     if wanted.num_classes is None or wanted.num_classes == count:
@@ -158,8 +160,15 @@ def _kept_rows(tensor: Tensor, head: Head) -> Tensor:
     return tensor if head.rows == list(range(len(tensor))) else tensor[head.rows]
 
 
-def _dropped(foreign: Foreign) -> list[Row]:
-    return [Row(name, "dropped", (), why=why) for name, why in foreign.dropped.items()]
+def _unused(model: Backbone, foreign: Foreign, where: str) -> list[Row]:
+    """List what the file has and the model does not need. Raises WeightsError."""
+    rows = [Row(name, "dropped", (), why=why) for name, why in foreign.dropped.items()]
+    for name in sorted(foreign.tensors.keys() - model.state_dict().keys()):
+        if name not in model.head_names:
+            raise WeightsError(f"{where}: has {name!r}, which the wanted model lacks")
+        shape = tuple(foreign.tensors[name].shape)
+        rows.append(Row(name, "dropped", shape, why="class head: not wanted"))
+    return rows
 
 
 def _preprocess(foreign: Foreign, config: BackboneConfig) -> Preprocess | None:

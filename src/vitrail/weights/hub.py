@@ -23,7 +23,7 @@ def fetch(path: str | Path) -> Path:
     text = str(path)
     if not text.startswith(SCHEME):
         return Path(os.path.expanduser(path))
-    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", text)
+    match = re.fullmatch(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?", text)
     if match is None:
         raise WeightsError(f"{text}: must be hf://owner/name or hf://owner/name@revision")
     try:
