@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitrail.models.layers import attention_weights
+from vitrail.models.attention import attention_weights
 
 TOKENS = (17, 65, 197, 785, 1025)
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}

@@ -6,6 +6,7 @@ guesses = vitrail.Predictor("runs/mine").predict(["photo.jpg"])
 heat = vitrail.explain(model, images)
 """
 
+from vitrail.data.preprocess import Preprocess
 from vitrail.explain import explain
 from vitrail.models import create_model, list_models
 from vitrail.serve.predictor import Predictor
@@ -14,6 +15,7 @@ from vitrail.weights.load import load_model, save_model
 
 __all__ = [
     "Predictor",
+    "Preprocess",
     "__version__",
     "create_model",
     "explain",

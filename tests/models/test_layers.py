@@ -6,17 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.helpers import draw_images, perturb
+from vitrail.models.attention import EXPLICIT_BELOW, Attention, attention, attention_weights
 from vitrail.models.base import Record
 from vitrail.models.layers import (
     BLOCK_PARTS,
-    EXPLICIT_BELOW,
-    Attention,
     Block,
     DropPath,
     Mlp,
     PatchEmbed,
-    attention,
-    attention_weights,
     patchify,
 )
 

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from tests.helpers import draw_images, images_for, tiny, tiny_model
 from vitrail.errors import ModelError
 from vitrail.models import build_model
-from vitrail.models.layers import Attention, AttentionPool, LayerScale, SwiGlu
+from vitrail.models.attention import Attention
+from vitrail.models.layers import AttentionPool, LayerScale, SwiGlu
+from vitrail.models.patch_dropout import drop_patches
 from vitrail.models.posembed import rotary_positions, rotate, sincos_positions
-from vitrail.models.vit import ViT, drop_patches
+from vitrail.models.vit import ViT
 
 
 def vit(kind: str = "vit", **sizes: Any) -> ViT:

@@ -69,4 +69,4 @@ class ConvolutionalBackbone(Backbone):
 def stage_rates(drop_path: float, depths: tuple[int, ...]) -> list[list[float]]:
     """Give every block of every stage its chance to be left out: linear from 0 to `drop_path`."""
     rates = torch.linspace(0, drop_path, sum(depths), device="cpu")
-    return [stage.tolist() for stage in rates.split(list(depths))]
+    return [stage.tolist() for stage in torch.split(rates, list(depths))]

@@ -15,6 +15,7 @@ from vitrail.models.resnet_stem import ResNetStem, StemConfig, StemRoot, build_s
 from vitrail.models.resnetv2 import initialise_standardised
 from vitrail.models.vit import ViT
 from vitrail.models.vit_config import ViTConfig
+from vitrail.models.vit_names import SIZES
 
 
 class HybridConfig(ViTConfig):
@@ -73,29 +74,20 @@ class Hybrid(ViT):
         initialise_standardised(self.patch_embed.backbone)
 
 
-# Source: timm, after Dosovitskiy et al. 2021 (R50+B/16) and Steiner et al. 2021, arXiv:2106.10270,
-# section 3.2 (the others).
-_SIZES: dict[str, dict[str, Any]] = {
-    "tiny_r_s16_p8": {
-        "width": 192, "depth": 12, "heads": 3,
-        "patch_size": 8, "stem": StemConfig(depths=()),
-    },
-    "small_r26_s32": {
-        "width": 384, "depth": 12, "heads": 6,
-        "stem": StemConfig(depths=(2, 2, 2, 2)),
-    },
-    "base_r26_s32": {"stem": StemConfig(depths=(2, 2, 2, 2))},
-    "base_r50_s16": {"stem": StemConfig(depths=(3, 4, 9))},
-    "large_r50_s32": {
-        "width": 1024, "depth": 24, "heads": 16,
-        "stem": StemConfig(depths=(3, 4, 6, 3)),
-    },
+# Dosovitskiy et al. 2021, table 1 and section 4.1 (R50+B/16, 3 stages); Steiner et al. 2021,
+# arXiv:2106.10270, section 3.2 (R+Ti, R26+S/32, R50+L/32).
+_STEMS: dict[str, dict[str, Any]] = {
+    "tiny_r_s16_p8": {**SIZES["tiny"], "stem": StemConfig(depths=()), "patch_size": 8},
+    "small_r26_s32": {**SIZES["small"], "stem": StemConfig(depths=(2, 2, 2, 2))},
+    "base_r26_s32": {**SIZES["base"], "stem": StemConfig(depths=(2, 2, 2, 2))},
+    "base_r50_s16": {**SIZES["base"], "stem": StemConfig(depths=(3, 4, 9))},
+    "large_r50_s32": {**SIZES["large"], "stem": StemConfig(depths=(3, 4, 6, 3))},
 }
-_IMAGES = {size: (224,) if size == "base_r26_s32" else (224, 384) for size in _SIZES}  # pixels
 HYBRIDS: dict[str, HybridConfig] = {
-    f"vit_{size}_{image}": HybridConfig(image_size=(image, image), **sizes)
-    for size, sizes in _SIZES.items()
-    for image in _IMAGES[size]
+    f"vit_{name}_{image}": HybridConfig(image_size=(image, image), **sizes)
+    for name, sizes in _STEMS.items()
+    for image in (224, 384)
+    if (name, image) != ("base_r26_s32", 384)  # timm has no such model
 }
 # The papers' own names.
 HYBRID_ALIASES: dict[str, str] = {

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import nn
 
-from vitrail.models.layers import Attention, AttentionPool, LayerScale, Mlp, SwiGlu
+from vitrail.models.attention import Attention
+from vitrail.models.layers import AttentionPool, LayerScale, Mlp, SwiGlu
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ class ResNetConfig(BackboneConfig):
 
     kind: Literal["resnet"] = "resnet"
     block: Literal["basic", "bottleneck"] = "bottleneck"
-    """basic: two 3x3 convolutions; bottleneck: a 3x3 between two 1x1, four times as wide outside."""
+    """basic: two 3x3 convolutions; bottleneck: one between two 1x1, four times as wide outside."""
     depths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 4, 6, 3)
     """Blocks of each stage; every stage after the first halves the map."""
     width: Positive = 64
@@ -96,9 +96,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     """Build the shortcut where the map changes its size (option B); None where it does not."""
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class ResNet(ConvolutionalBackbone):

@@ -53,7 +53,9 @@ class PreActivationBottleneck(nn.Module):
         outputs = width * EXPANSION
         self.downsample = None
         if first:
-            self.downsample = nn.ModuleDict({"conv": StandardisedConv2d(inputs, outputs, 1, stride)})
+            self.downsample = nn.ModuleDict(
+                {"conv": StandardisedConv2d(inputs, outputs, 1, stride)}
+            )
         self.norm1 = nn.GroupNorm(groups, inputs)
         self.conv1 = StandardisedConv2d(inputs, width, 1)
         self.norm2 = nn.GroupNorm(groups, width)

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.errors import ModelError
+from vitrail.models.attention import Attention
 from vitrail.models.base import Backbone, BackboneConfig, Features, Record
 from vitrail.models.initial import initialise_vit
-from vitrail.models.layers import BLOCK_PARTS, MLPS, Attention, AttentionPool, Block, PatchEmbed
+from vitrail.models.layers import BLOCK_PARTS, MLPS, AttentionPool, Block, PatchEmbed
+from vitrail.models.patch_dropout import drop_patches
 from vitrail.models.posembed import Turn, rotary_positions, sincos_positions
 from vitrail.models.resample import Grid, resample_positions, resize_patches
 from vitrail.models.vit_config import ViTConfig
@@ -236,21 +238,3 @@ def build_block(config: ViTConfig, drop_path: float) -> Block:
         norm_eps=config.norm_eps,
         layer_scale=config.layer_scale,
     )
-
-
-def drop_patches(
-    tokens: Float[Tensor, "b n d"], turn: Turn | None, rate: float
-) -> tuple[Float[Tensor, "b m d"], Turn | None]:
-    """Keep a random part of the patches of each image, in their order; m = n (1 - rate), rounded.
-
-    `turn` holds the places of all patches; that of the kept ones comes back.
-    Source: Liu et al. 2023 (PatchDropout), arXiv:2208.07220; Li et al. 2023 (FLIP).
-    """
-    count = max(1, round(tokens.shape[1] * (1 - rate)))
-    noise = torch.rand(tokens.shape[:2], device=tokens.device)
-    kept = noise.topk(count).indices.sort(dim=1).values  # b m
-    if turn is not None:
-        places = turn.expand(-1, len(kept), -1, -1, -1)
-        index = kept[None, :, None, :, None].expand(2, -1, 1, -1, turn.shape[-1])
-        turn = places.gather(3, index)
-    return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1])), turn

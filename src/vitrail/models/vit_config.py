@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from vitrail.models.attention import Bias
 from vitrail.models.base import BackboneConfig, Count, Positive, Rate
-from vitrail.models.layers import Bias
 from vitrail.models.resample import Grid, Rule
 
 

@@ -6,7 +6,7 @@ looked up among the named models, or said to be assumed.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,16 @@ from vitrail.models import MODELS, BackboneConfig, build_model
 from vitrail.models.registry import resize_model
 from vitrail.models.resample import Grid
 from vitrail.models.vit_config import ViTConfig
+
+# Of these tensors sizes are read; so many axes they have.
+AXES = {
+    "blocks.0.mlp.fc1.weight": 2,
+    "blocks.0.mlp.fc2.weight": 2,
+    "blocks.0.attn.q_norm.weight": 1,
+    "pos_embed": 3,
+    "reg_token": 3,
+    "head.weight": 2,
+}
 
 
 def infer_vit(
@@ -38,17 +48,22 @@ def infer_vit(
     Raises:
         WeightsError: the tensors are not a ViT's, or leave the shape of the grid open.
     """
-    patches = tensors["patch_embed.proj.weight"]
+    width, channels, patch, across = shape_of(tensors, "patch_embed.proj.weight", 4, where)
+    if patch != across:
+        raise WeightsError(f"{where}: has patches of {patch}x{across} pixels; here they are square")
+    for each, axes in AXES.items():
+        if each in tensors or ".mlp." in each:
+            shape_of(tensors, each, axes, where)
     sizes: dict[str, Any] = {
-        "width": patches.shape[0],
-        "in_channels": patches.shape[1],
-        "patch_size": patches.shape[2],
+        "width": width,
+        "in_channels": channels,
+        "patch_size": patch,
         "depth": count_blocks(tensors, r"blocks\.(\d+)\..*"),
         "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in tensors else None,
         "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
         "qkv_bias": _qkv_bias(tensors),
         "classes": tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
-        **_mlp(tensors, patches.shape[0]),
+        **_mlp(tensors, width),
         **_tokens(tensors),
     } | known
     notes: list[str] = []
@@ -56,6 +71,22 @@ def infer_vit(
         sizes["heads"] = _heads(tensors, sizes, notes)
     sizes |= _positions(tensors, sizes, where, trained_size, notes)
     return ViTConfig.parse(sizes | known, where), tuple(notes)
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int, where: str) -> tuple[int, ...]:
+    """Give the shape of a tensor from which sizes are read.
+
+    Raises:
+        WeightsError: it is missing, empty, or has not so many axes.
+    """
+    if name not in tensors:
+        raise WeightsError(f"{where}: lacks {name!r}")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != axes or 0 in shape:
+        raise WeightsError(
+            f"{where}: {name} is {list(shape)}; it must have {axes} axes, none empty"
+        )
+    return shape
 
 
 def count_blocks(tensors: Iterable[str], pattern: str) -> int:
@@ -204,25 +235,48 @@ def _positions(
     candidates = [prefix]
     if sizes["registers"] or sizes["layer_scale"]:
         candidates = [0, prefix] if sizes["registers"] else [prefix, 0]
-    for counted in candidates:
-        grid = square_grid(rows - counted) if trained_size is None else None
-        if trained_size is not None and _places(trained_size, patch) == rows - counted:
-            grid = (trained_size[0] // patch, trained_size[1] // patch)
-        if grid is not None:
-            if trained_size is None:
-                notes.append(
-                    f"the file does not say the shape of its grid of patches; {grid[0]}x{grid[1]} "
-                    "(square) is assumed: give trained_size where it is another"
-                )
-            image_size = (grid[0] * patch, grid[1] * patch)
-            return {"image_size": image_size, "prefix_positions": counted > 0 or prefix == 0}
+    grid, counted = find_grid(rows, candidates, patch, where, trained_size, notes)
+    image_size = (grid[0] * patch, grid[1] * patch)
+    return {"image_size": image_size, "prefix_positions": counted > 0 or prefix == 0}
+
+
+def find_grid(
+    rows: int,
+    prefixes: Sequence[int],
+    stride: int,
+    where: str,
+    trained_size: tuple[int, int] | None,
+    notes: list[str],
+) -> tuple[Grid, int]:
+    """Tell the grid of patches from the rows of a table of positions.
+
+    Args:
+        prefixes: how many rows may have no place in the image; the first that fits counts.
+        stride: pixels from a patch to the next.
+        trained_size: height and width in pixels; a square if None, which `notes` are told.
+    Returns:
+        rows and columns of patches, and the number of rows without a place.
+    Raises:
+        WeightsError: nothing fits.
+    """
+    for prefix in prefixes:
+        places = rows - prefix
+        if trained_size is None and (grid := square_grid(places)):
+            notes.append(
+                f"the file does not say the shape of its grid of patches; {grid[0]}x{grid[1]} "
+                "(square) is assumed: give trained_size where it is another"
+            )
+            return grid, prefix
+        if trained_size is not None and _places(trained_size, stride) == places:
+            return (trained_size[0] // stride, trained_size[1] // stride), prefix
+    places = rows - max(prefixes)
     if trained_size is not None:
         raise WeightsError(
-            f"{where}: has positions for {rows - prefix} patches; trained_size="
-            f"{trained_size[0]}x{trained_size[1]} has {_places(trained_size, patch)}"
+            f"{where}: has positions for {places} patches; trained_size="
+            f"{trained_size[0]}x{trained_size[1]} has {_places(trained_size, stride)}"
         )
     raise WeightsError(
-        f"{where}: has positions for {rows - prefix} patches, which is no square grid; "
+        f"{where}: has positions for {places} patches, which is no square grid; "
         "give trained_size=(height, width) in pixels"
     )
 
