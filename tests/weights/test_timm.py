@@ -20,7 +20,9 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.errors import VitrailError, WeightsError
 from vitrail.models import Backbone, create_model
 from vitrail.weights.load import load_model, save_model
+from vitrail.weights.names import write_by
 from vitrail.weights.tensors import read_tensors, write_tensors
+from vitrail.weights.timm import rules
 
 # timm has no pooling of two vectors side by side, and no narrow CNNs.
 KINDS = [kind for kind in TINY if kind.startswith("vit") and kind != "vit-dinov2"] + ["swin"]
@@ -156,6 +158,26 @@ def test_what_timm_saves_for_the_hub_is_read(name: str, tmp_path: Path) -> None:
     assert model.preprocess.interpolation == cfg["interpolation"]
     if model.config.in_channels == 3:
         assert (model.preprocess.mean, model.preprocess.std) == (cfg["mean"], cfg["std"])
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", SAVED)
+def test_gradients_equal_timms(name: str, tmp_path: Path) -> None:
+    theirs = reference(name, **SAVED[name])
+    model = load_model(timm_folder(theirs, tmp_path), quiet=True)
+    images = draw_images(2, model.config.in_channels, *model.config.image_size)
+    for net in (model, theirs):  # in float64, so that no ReLU decides otherwise by rounding
+        net.double()(images.double()).square().sum().backward()
+    state = model.state_dict(keep_vars=True)
+    ours = {key: p.grad for key, p in state.items() if p.grad is not None}
+    theirs_by_name = {key: p.grad for key, p in theirs.named_parameters()}
+    trained = [rule for rule in rules(model.config) if rule.ours in ours]
+    translated = write_by(trained, ours)  # a rule moves gradients as it moves weights
+    assert translated.keys() == theirs_by_name.keys()
+    scale = max(float(gradient.norm()) for gradient in theirs_by_name.values())
+    for key, gradient in theirs_by_name.items():
+        error = float((translated[key] - gradient).norm())
+        assert error < 1e-4 * max(float(gradient.norm()), 1e-3 * scale), key
 
 
 @pytest.mark.peer

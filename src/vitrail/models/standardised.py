@@ -30,9 +30,10 @@ class StandardisedConv2d(nn.Conv2d):
 
 
 def standardise(weight: Float[Tensor, "d c p q"]) -> Float[Tensor, "d c p q"]:
-    """Give every kernel, one a row, the mean 0 and the variance 1, computed in float32."""
-    variance, mean = torch.var_mean(weight.float(), dim=(1, 2, 3), correction=0, keepdim=True)
-    return ((weight - mean) * (variance + EPS).rsqrt()).to(weight.dtype)
+    """Give every kernel, one a row, the mean 0 and the variance 1; in float32 at least."""
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
+    return ((wide - mean) * (variance + EPS).rsqrt()).to(weight.dtype)
 
 
 def pad_same(

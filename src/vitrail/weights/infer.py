@@ -4,9 +4,8 @@ Names are ours (timm's). What no tensor can tell, the number of heads and the sh
 looked up among the named models, or said to be assumed.
 """
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch import Tensor
 from vitrail.errors import WeightsError
 from vitrail.models import MODELS, BackboneConfig, build_model
 from vitrail.models.registry import resize_model
-from vitrail.models.resample import Grid
 from vitrail.models.vit_config import ViTConfig
+from vitrail.weights.grids import find_grid
 
 # Of these tensors sizes are read; so many axes they have.
 AXES = {
@@ -159,12 +158,6 @@ def _differ(one: BackboneConfig, other: BackboneConfig) -> set[str]:
     return {key for key in mine if mine[key] != theirs[key]}
 
 
-def square_grid(places: int) -> Grid | None:
-    """Give the square grid of so many places, if there is one."""
-    side = math.isqrt(places)
-    return (side, side) if side * side == places and side else None
-
-
 def _qkv_bias(tensors: Mapping[str, Tensor]) -> str:
     if "blocks.0.attn.q_bias" in tensors:
         return "no_key"
@@ -238,48 +231,3 @@ def _positions(
     grid, counted = find_grid(rows, candidates, patch, where, trained_size, notes)
     image_size = (grid[0] * patch, grid[1] * patch)
     return {"image_size": image_size, "prefix_positions": counted > 0 or prefix == 0}
-
-
-def find_grid(
-    rows: int,
-    prefixes: Sequence[int],
-    stride: int,
-    where: str,
-    trained_size: tuple[int, int] | None,
-    notes: list[str],
-) -> tuple[Grid, int]:
-    """Tell the grid of patches from the rows of a table of positions.
-
-    Args:
-        prefixes: how many rows may have no place in the image; the first that fits counts.
-        stride: pixels from a patch to the next.
-        trained_size: height and width in pixels; a square if None, which `notes` are told.
-    Returns:
-        rows and columns of patches, and the number of rows without a place.
-    Raises:
-        WeightsError: nothing fits.
-    """
-    for prefix in prefixes:
-        places = rows - prefix
-        if trained_size is None and (grid := square_grid(places)):
-            notes.append(
-                f"the file does not say the shape of its grid of patches; {grid[0]}x{grid[1]} "
-                "(square) is assumed: give trained_size where it is another"
-            )
-            return grid, prefix
-        if trained_size is not None and _places(trained_size, stride) == places:
-            return (trained_size[0] // stride, trained_size[1] // stride), prefix
-    places = rows - max(prefixes)
-    if trained_size is not None:
-        raise WeightsError(
-            f"{where}: has positions for {places} patches; trained_size="
-            f"{trained_size[0]}x{trained_size[1]} has {_places(trained_size, stride)}"
-        )
-    raise WeightsError(
-        f"{where}: has positions for {places} patches, which is no square grid; "
-        "give trained_size=(height, width) in pixels"
-    )
-
-
-def _places(size: tuple[int, int], patch: int) -> int:
-    return (size[0] // patch) * (size[1] // patch)
