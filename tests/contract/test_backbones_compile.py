@@ -13,7 +13,8 @@ pytestmark = pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_compile_gives_the_same_logits_and_gradients(kind: str) -> None:
-    model = tiny_model(kind)
+    torch.compiler.reset()  # else all models share one count of recompilations
+    model = tiny_model(kind, **({"patch_dropout": 0.0} if kind.startswith("vit") else {}))
     compiled = torch.compile(model, fullgraph=True)
     images, parameters = images_for(model), list(model.parameters())
     torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-5)
