@@ -11,8 +11,8 @@ from vitrail.errors import ModelError
 from vitrail.models import BACKBONES, Features, build_model, count_flops
 
 KINDS = list(TINY)  # every backbone, and the variants of the ViT
-# ReLU and max pooling choose otherwise after rounding: single gradients move far, in timm's twins to
-# the same digit. So these are judged by all gradients together.
+# ReLU and max pooling choose otherwise after rounding: single gradients move far, to the same digit
+# in timm's twins. So these are judged by all gradients together.
 RECTIFIED = ("resnet", "bit", "hybrid")
 SIZES = [
     (40, 24),

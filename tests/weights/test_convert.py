@@ -20,6 +20,7 @@ from vitrail.weights.load import load_model, save_model
 Captured = pytest.CaptureFixture[str]
 WRITERS = ["vitrail", *(name for name, format in FORMATS.items() if format.write)]
 ENDINGS = {"google": ".npz", "torchvision": ".safetensors"}
+SIZES = {"torchvision": (32, 32)}  # whose ViTs take square images only
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def left(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("to", WRITERS)
-def test_there_and_back_is_the_same_to_the_bit(to: str, source: Path, tmp_path: Path) -> None:
+def test_there_and_back_is_the_same_to_the_bit(to: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    save_model(ready_model(image_size=SIZES.get(to, (32, 48))), source)
     target = tmp_path / f"target{ENDINGS.get(to, '')}"
     proof = convert(source, target, to)
     assert (proof.largest_difference, proof.tensors_equal) == (0.0, True)
@@ -152,6 +155,8 @@ def test_the_command(source: Path, tmp_path: Path, capsys: Captured) -> None:
         ("SOURCE x --classes cat", "class 'cat' is not one of its 5 classes"),
         ("SOURCE x --image-size 30 30", "image_size=30x30 must be a multiple of patch_size=8"),
         ("SOURCE x --tow timm", "--tow: unknown setting; did you mean '--to'?"),
+        ("SOURCE x --fron timm", "--fron: unknown setting; did you mean '--from'"),
+        ("SOURCE x --from timm", "is of format vitrail (model.json); leave format out"),
         ("SOURCE", "is missing; see --help"),
     ],
 )

@@ -67,8 +67,10 @@ def test_what_cannot_be_had_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(hub, "snapshot_download", Store())
     with pytest.raises(WeightsError) as caught:
         load_model("hf://somebody/model")
-    text = "hf://somebody/model: cannot be fetched: somebody/model: nothing here; give a local folder"
-    assert str(caught.value) == f"{text} instead"
+    assert str(caught.value) == (
+        "hf://somebody/model: cannot be fetched: somebody/model: nothing here; "
+        "give a local folder instead"
+    )
 
 
 def test_a_repository_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +79,12 @@ def test_a_repository_without_weights(tmp_path: Path, monkeypatch: pytest.Monkey
         fetch("hf://somebody/model")
 
 
-@pytest.mark.parametrize("name", ["hf://model", "hf://a/b/c", "hf://../b", "hf://a/b@", "hf://a b/c"])
-def test_a_malformed_name_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("repository", ["model", "a/b/c", "../b", "a/b@", "a b/c"])
+def test_a_malformed_name_is_refused(repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     monkeypatch.setattr(hub, "snapshot_download", store)
     with pytest.raises(WeightsError, match=r"must be hf://owner/name"):
-        fetch(name)
+        fetch(f"hf://{repository}")
     assert store.calls == []
 
 

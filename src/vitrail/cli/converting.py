@@ -2,9 +2,9 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
@@ -22,6 +22,7 @@ def _convert(  # noqa: PLR0913  # one argument a flag
     /,
     *,
     to: str = "vitrail",
+    source_format: Annotated[str | None, arg(name="from")] = None,
     image_size: tuple[int, int] | None = None,
     patch_size: int | None = None,
     in_channels: int | None = None,
@@ -37,6 +38,7 @@ def _convert(  # noqa: PLR0913  # one argument a flag
         source: a folder, a .safetensors, .npz or .pth file, or hf://owner/name[@revision].
         target: what is written; it must not exist yet. google wants a name that ends in .npz.
         to: vitrail, timm, huggingface, google or torchvision.
+        source_format: the source's format, where its tensors leave it open: mae or dino.
         image_size: height and width in pixels that the model shall take; positions are resampled.
         patch_size: pixels; the patch kernels are resampled.
         in_channels: channels of the images; the stem is inflated.
@@ -57,7 +59,7 @@ def _convert(  # noqa: PLR0913  # one argument a flag
         head=head,
         sizes={name: size for name, size in sizes.items() if size is not None},
     )
-    proof = prove(source, target, to, wanted, trained_size=trained_size)
+    proof = prove(source, target, to, wanted, trained_size=trained_size, format=source_format)
     if proof.model.loaded is not None:
         show(proof.model.loaded)
     for note in proof.notes:

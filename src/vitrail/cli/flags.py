@@ -48,7 +48,14 @@ def known_flags(target: Any, prefix: str = "") -> Iterator[str]:
 def _fields(target: Any) -> list[tuple[str, Any]]:
     if isinstance(target, type) and issubclass(target, BaseModel):
         return [(name, field.annotation) for name, field in target.model_fields.items()]
-    return [(each.name, each.annotation) for each in inspect.signature(target).parameters.values()]
+    parameters = inspect.signature(target).parameters.values()
+    return [(_renamed(each.annotation) or each.name, each.annotation) for each in parameters]
+
+
+def _renamed(annotation: Any) -> str:
+    """Give the name that `tyro.conf.arg` sets, if it sets one."""
+    given = (getattr(each, "name", None) for each in getattr(annotation, "__metadata__", ()))
+    return next((name for name in given if isinstance(name, str)), "")
 
 
 def _settings(annotation: Any) -> type[BaseModel] | None:

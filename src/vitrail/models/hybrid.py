@@ -75,7 +75,7 @@ class Hybrid(ViT):
 
 
 # Dosovitskiy et al. 2021, table 1 and section 4.1 (R50+B/16, 3 stages); Steiner et al. 2021,
-# arXiv:2106.10270, section 3.2 (R+Ti, R26+S/32, R50+L/32).
+# arXiv:2106.10270 (R+Ti, R26+S/32, R50+L/32).
 _STEMS: dict[str, dict[str, Any]] = {
     "tiny_r_s16_p8": {**SIZES["tiny"], "stem": StemConfig(depths=()), "patch_size": 8},
     "small_r26_s32": {**SIZES["small"], "stem": StemConfig(depths=(2, 2, 2, 2))},

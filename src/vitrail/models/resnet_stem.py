@@ -1,7 +1,7 @@
 """The residual network before a hybrid ViT: group norms behind standardised convolutions.
 
-Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 4.1 ("ResNet (BiT)") and B.2, as Google's
-code has it: unlike BiT itself, the norms come after the convolutions, and all padding is
+Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 4.1 ("ResNet (BiT)"), as Google's code
+has it: unlike in BiT itself, the norms come after the convolutions, and all padding is
 TensorFlow's. Parameters are called as in timm.
 """
 

@@ -1,6 +1,6 @@
 """BiT: residual networks with the norms first, group norms and standardised weights.
 
-Source: Kolesnikov et al. 2020 (Big Transfer), arXiv:1912.11370, section 3.1; the order of the
+Source: Kolesnikov et al. 2020 (Big Transfer), arXiv:1912.11370, section 2.1; the order of the
 layers is that of He et al. 2016, arXiv:1603.05027. Parameters are called as in timm.
 """
 
@@ -139,10 +139,7 @@ class BiT(ConvolutionalBackbone):
         return (*before, "norm", pooled, logits)
 
     def initialise(self) -> None:
-        """Draw every parameter, see `initialise_standardised`; the head is zero.
-
-        A zero head is the paper's, for every task that a model is transferred to (section 3.3).
-        """
+        """Draw every parameter, see `initialise_standardised`; the head is zero."""
         initialise_standardised(self)
         for name in self.head_names if self.config.classes else ():
             nn.init.zeros_(self.get_parameter(name))

@@ -119,10 +119,14 @@ def _fit_all(
         if name not in foreign.tensors:
             raise WeightsError(f"{where}: lacks {name!r}, which the wanted model has")
         old = foreign.tensors[name]
+        count = foreign.config.classes
+        if name in model.head_names and old.shape[:1] != (count,):
+            raise WeightsError(f"{where}: {name} is {list(old.shape)} for {count} classes")
         kept = _kept_rows(old, head) if name in model.head_names else old
         ready = kept.to(own.dtype)
         try:
-            tensor = model.fit(name, ready, foreign.config)
+            # one of another number of axes is not for `fit`, and is refused below
+            tensor = model.fit(name, ready, foreign.config) if ready.ndim == own.ndim else ready
         except ValueError as error:
             raise WeightsError(f"{where}: {name}: {error}") from None
         if tensor.shape != own.shape:

@@ -35,6 +35,7 @@ def convert(
     wanted: Wanted | None = None,
     *,
     trained_size: tuple[int, int] | None = None,
+    format: str | None = None,
     tolerance: float = 1e-5,
 ) -> Proof:
     """Write weights in another format, load them again and compare; nothing is left if they differ.
@@ -48,6 +49,7 @@ def convert(
         to: a format that can be written.
         wanted: other classes and sizes than the source has.
         trained_size: (height, width) in pixels, where the source does not say.
+        format: the source's, where its tensors leave it open.
         tolerance: the largest difference of a logit that passes.
     Raises:
         WeightsError: the source cannot be read, the target exists, or the result differs.
@@ -55,8 +57,8 @@ def convert(
     """
     if target.exists():
         raise WeightsError(f"{target}: exists already; choose another name or remove it")
-    foreign, format = read_any(fetch(source), trained_size=trained_size, pickles=True)
-    model = adapt(foreign, wanted or Wanted(), str(source), format)
+    foreign, found = read_any(fetch(source), trained_size=trained_size, pickles=True, format=format)
+    model = adapt(foreign, wanted or Wanted(), str(source), found)
     scratch = target.with_name(f".{secrets.token_hex(4)}.{target.name}")  # keeps the ending
     sidecars = [path.with_suffix(".json") for path in (scratch, target)]
     try:
@@ -76,7 +78,7 @@ def convert(
     finally:
         _remove(scratch)
         sidecars[0].unlink(missing_ok=True)
-    return Proof(model, format, notes, largest, _equal(model, back))
+    return Proof(model, found, notes, largest, _equal(model, back))
 
 
 @torch.no_grad()

@@ -33,3 +33,5 @@ class Format:
     read: Callable[[Source], Foreign]  # raises WeightsError
     # gives what the format cannot say, one line each; raises WeightsError, StorageError
     write: Callable[[Backbone, Path], tuple[str, ...]] | None = None
+    # whether tensors without a name of its own may be of it, where the caller says so
+    admits: Callable[[Source], bool] = lambda source: False

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from vitrail.errors import WeightsError
 from vitrail.models.resample import Grid
 
+SIZE_NOTE = (
+    "the file does not say its image size; 224x224 is assumed: give trained_size where it is "
+    "another"
+)
+
 
 def square_grid(places: int) -> Grid | None:
     """Give the square grid of so many places, if there is one."""

@@ -50,9 +50,7 @@ def infer_vit(
     width, channels, patch, across = shape_of(tensors, "patch_embed.proj.weight", 4, where)
     if patch != across:
         raise WeightsError(f"{where}: has patches of {patch}x{across} pixels; here they are square")
-    for each, axes in AXES.items():
-        if each in tensors or ".mlp." in each:
-            shape_of(tensors, each, axes, where)
+    _check_axes(tensors, where)
     sizes: dict[str, Any] = {
         "width": width,
         "in_channels": channels,
@@ -70,6 +68,13 @@ def infer_vit(
         sizes["heads"] = _heads(tensors, sizes, notes)
     sizes |= _positions(tensors, sizes, where, trained_size, notes)
     return ViTConfig.parse(sizes | known, where), tuple(notes)
+
+
+def _check_axes(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse tensors whose sizes cannot be read. Raises WeightsError."""
+    for name, axes in AXES.items():
+        if name in tensors or ".mlp." in name:
+            shape_of(tensors, name, axes, where)
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int, where: str) -> tuple[int, ...]:
@@ -205,7 +210,7 @@ def _heads(tensors: Mapping[str, Tensor], sizes: dict[str, Any], notes: list[str
     }
     if len(known) == 1:
         return known.pop()
-    heads = max(1, width // 64)
+    heads = max(1, int(width) // 64)
     notes.append(f"the file does not say the number of heads; heads={heads} (64 wide) is assumed")
     return heads
 

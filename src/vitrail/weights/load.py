@@ -1,6 +1,7 @@
 """Loading a model from any known format, and saving it in one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ def load_model(
     classes: Sequence[str] | None = None,
     head: Literal["keep", "new"] | None = None,
     trained_size: tuple[int, int] | None = None,
+    format: str | None = None,
     quiet: bool = False,
     **sizes: Any,
 ) -> Backbone:
@@ -45,6 +47,8 @@ def load_model(
             new head gets these names.
         head: `"keep"` or `"new"`, to be sure; None: as said above.
         trained_size: (height, width) that the weights were made for, where the file does not say.
+        format: whose reader to take, where the names of the tensors leave it open: `"mae"` or
+            `"dino"` for a backbone alone, which has timm's names.
         quiet: print nothing.
         sizes: other sizes to change: `in_channels` (the stem is inflated), `patch_size` and
             `window_size` (kernels and tables are resampled), `drop_path`, …
@@ -58,28 +62,38 @@ def load_model(
         sizes["image_size"] = image_size
     names = None if classes is None else tuple(classes)
     wanted = Wanted(num_classes=num_classes, classes=names, head=head, sizes=sizes)
-    foreign, format = read_any(where, trained_size=trained_size)
-    model = adapt(foreign, wanted, str(path), format)
+    foreign, found = read_any(where, trained_size=trained_size, format=format)
+    model = adapt(foreign, wanted, str(path), found)
     if not quiet and model.loaded is not None:
         show(model.loaded)
     return model
 
 
 def read_any(
-    path: Path, *, trained_size: tuple[int, int] | None = None, pickles: bool = False
+    path: Path,
+    *,
+    trained_size: tuple[int, int] | None = None,
+    pickles: bool = False,
+    format: str | None = None,
 ) -> tuple[Foreign, str]:
-    """Read weights of any known format; give the name of the format too.
+    """Read weights of any known format, or of the given one; give the name of the format too.
 
     Raises:
         WeightsError, ConfigError: as `load_model`.
     """
-    if is_native(path):
+    if format is not None:
+        require_format(format)
+    if is_native(path) and format not in (None, "vitrail"):
+        raise WeightsError(f"{path}: is of format vitrail (model.json); leave format out")
+    if format == "vitrail" or is_native(path):
         return read_native(path), "vitrail"
     if path.is_dir() and not any(path.glob("*.safetensors*")) and not any(path.glob("*.bin")):
         return read_native(path), "vitrail"  # says what is missing
     source = open_source(path, pickles=pickles, trained_size=trained_size)
-    name = recognise(source)
-    return FORMATS[name].read(source), name
+    name, source = recognise(source, format)
+    foreign = FORMATS[name].read(source)
+    dropped, notes = {**foreign.dropped, **source.dropped}, (*source.notes, *foreign.notes)
+    return replace(foreign, dropped=dropped, notes=notes), name
 
 
 def save_model(

@@ -35,11 +35,10 @@ def same(ours: str, theirs: str | None = None) -> Rule:
     return Rule(ours, (theirs or ours,), lambda parts: parts[0], lambda tensor: [tensor])
 
 
-def counter(name: str) -> Rule:
+def counter(ours: str, theirs: str | None = None) -> Rule:
     """The number of batches that a norm has seen, which older files lack: zero then."""
-    return Rule(
-        name, (name,), lambda parts: parts[0], lambda tensor: [tensor], lambda: torch.tensor(0)
-    )
+    rule = same(ours, theirs)
+    return Rule(ours, rule.theirs, rule.read, rule.write, lambda: torch.tensor(0))
 
 
 def turned(ours: str, theirs: str, read: Turn, write: Turn) -> Rule:
@@ -101,8 +100,20 @@ def read_by(
         if rule.absent is not None and not all(name in tensors for name in rule.theirs):
             result[rule.ours] = rule.absent()
         else:
-            result[rule.ours] = rule.read([tensors[name] for name in rule.theirs])
+            result[rule.ours] = _read(rule, tensors, where)
     return result, dropped
+
+
+def _read(rule: Rule, tensors: Mapping[str, Tensor], where: str) -> Tensor:
+    """Apply a rule; tensors of shapes that it cannot take are the file's fault, not ours."""
+    parts = [tensors[name] for name in rule.theirs]
+    try:
+        return rule.read(parts)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        shapes = " and ".join(str(list(part.shape)) for part in parts)
+        raise WeightsError(
+            f"{where}: {rule.theirs[0]!r} and what belongs to it have impossible shapes: {shapes}"
+        ) from None
 
 
 def write_by(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -138,6 +138,7 @@ def _check_name(name: str) -> None:
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
     """Read one array; memory is asked for once its header and its size agree."""
     with archive.open(member) as stream:
+        assert isinstance(stream, io.BufferedIOBase)  # which zipfile's own types do not say
         shape, fortran, dtype = _read_header(stream, member.filename)
         count = math.prod(shape)
         if count * dtype.itemsize != member.file_size - stream.tell():
@@ -149,7 +150,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
     return _tensor(array.reshape(shape))
 
 
-def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(
+    stream: io.BufferedIOBase, name: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read shape, whether the first axis runs fastest, and the type of an array."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of old ways to write a header
@@ -158,10 +161,12 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, n
                 shape, fortran, dtype = npy.read_array_header_1_0(stream)
             else:
                 shape, fortran, dtype = npy.read_array_header_2_0(stream)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise
     except Exception as error:  # numpy evaluates a literal: whatever Python's parser raises
         raise _RefusedError(f"{name} has no array header ({type(error).__name__})") from None
     if dtype.hasobject:
-        raise _RefusedError(f"{name} holds Python objects, which could run code; it was not run")
+        raise _RefusedError(f"{name} holds Python objects, which could run code")
     if dtype.str[1:] not in (*TYPES, "V2") or dtype.names or dtype.subdtype:
         raise _RefusedError(f"{name} is of type {dtype.str}; allowed are {', '.join(TYPES)}, V2")
     if len(shape) > AXES or min(shape, default=0) < 0 or math.prod(max(1, n) for n in shape) >> 62:
@@ -169,7 +174,7 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, n
     return shape, fortran, dtype
 
 
-def _fill(stream: IO[bytes], array: np.ndarray) -> None:
+def _fill(stream: io.BufferedIOBase, array: np.ndarray) -> None:
     """Read all of an array, piece by piece; at the end the checksum is compared."""
     view = array.view(np.uint8).data if array.size else memoryview(b"")
     at = 0

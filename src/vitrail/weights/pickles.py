@@ -24,6 +24,7 @@ ENVIRONMENT = (  # what finding torch may depend on; settings of Python and torc
     *("PATH", "HOME", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE"),
 )
+TOO_LATE = int(getattr(signal, "SIGXCPU", signal.SIGTERM))  # of its own CPU limit, too
 NOT_RUN = "it was not run and is not read"
 
 
@@ -46,7 +47,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         if code:
             refuse(path, code, answer)
         try:
-            return read_tensors(result)
+            return dict(sorted(read_tensors(result).items()))
         except WeightsError as error:
             raise WeightsError(f"{path}: its copy is not what was agreed on ({error})") from None
 
@@ -55,33 +56,45 @@ def run(arguments: list[str], folder: str, seconds: int) -> tuple[int, str]:
     """Run the reader in a folder; give its exit code (below 0: signal) and its last line."""
     answer = Path(folder) / "answer"
     flags = ["-P", "-B", "-X", "utf8"]  # nothing from the current folder; write no bytecode
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with open(answer, "wb") as output:
-        try:
-            code = subprocess.run(  # kills it when it is interrupted
-                [sys.executable, *flags, str(SCRIPT), *arguments],
-                cwd=folder,
-                env=environment | threads | {"CUDA_VISIBLE_DEVICES": ""},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=seconds,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = -getattr(signal, "SIGXCPU", signal.SIGTERM)
-    with open(answer, "rb") as file:
-        file.seek(max(0, answer.stat().st_size - 10_000))
+        process = subprocess.Popen(
+            [sys.executable, *flags, str(SCRIPT), *arguments],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        code = -TOO_LATE
+    finally:  # when we are interrupted, too
+        process.kill()
+        process.wait()
+    return code, last_line(answer)
+
+
+def environment() -> dict[str, str]:
+    """Give the variables that the reader gets; one thread, because it may start none later."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return kept | threads | {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def last_line(path: Path) -> str:
+    """Read the last line of a file of any size."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 10_000))
         lines = file.read().decode(errors="replace").splitlines()
-    return code, lines[-1] if lines else ""
+    return lines[-1] if lines else ""
 
 
 def refuse(path: Path, code: int, answer: str) -> NoReturn:
     """Raise one line that says why the reader did not read; what it says is not trusted either."""
     if code < 0:
-        late = -code == getattr(signal, "SIGXCPU", signal.SIGTERM)
-        reason = "takes far too long to read" if late else f"made its reader crash (signal {-code})"
+        crash = f"made its reader crash (signal {-code})"
+        reason = "takes far too long to read" if code == -TOO_LATE else crash
         raise WeightsError(f"{path}: {reason}; {NOT_RUN}")
     try:
         kind, text = map(str, json.loads(answer))

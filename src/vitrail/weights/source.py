@@ -27,6 +27,10 @@ class Source:
     processor: Mapping[str, Any] = field(default_factory=dict)  # preprocessor_config.json
     own: Mapping[str, Any] = field(default_factory=dict)  # the description that Vitrail left
     trained_size: tuple[int, int] | None = None  # height, width; what the caller knows of it
+    # what `unwrap` took off around the names, outermost first, left out beside them, and says
+    wrapped_in: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def has(self, *names: str) -> bool:
         """Whether all these tensors are there."""

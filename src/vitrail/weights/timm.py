@@ -24,6 +24,7 @@ from vitrail.weights.description import Description, describe, parse_description
 from vitrail.weights.foreign import Foreign, Format
 from vitrail.weights.infer import find_named, infer_vit, name_of, state_names
 from vitrail.weights.names import Rule, counter, joined, read_by, same, write_by
+from vitrail.weights.originals import admits
 from vitrail.weights.source import OWN_KEY, Source
 from vitrail.weights.tensors import write_tensors
 from vitrail.weights.timm_config import arguments, changes, is_eva, preprocess_of, pretrained_cfg
@@ -190,7 +191,15 @@ def _from_tensors(source: Source) -> tuple[Description, tuple[str, ...]]:
         name, config = find_named(kind, source.tensors, source.where, source.trained_size)
         notes = ()
     preprocess, note = by_name(name or "vit_", config)
-    return Description(name, config, (), preprocess), (*notes, note)
+    return Description(name, config, (), preprocess), (*notes, note, *_others(source))
+
+
+def _others(source: Source) -> tuple[str, ...]:
+    """Say whose ViTs have the same names, but other preprocessing."""
+    if not admits(source) or source.has("reg_token") or source.has("blocks.0.ls1.gamma"):
+        return ()
+    whose = "deit" if source.has("head.weight") else "dino or mae"
+    return (f"tensors of {whose} have the same names: give format={whose} if they are",)
 
 
 TIMM = Format(

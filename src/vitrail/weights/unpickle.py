@@ -117,7 +117,7 @@ def fence(size: int, seconds: int) -> None:
         _limit(resource.RLIMIT_AS, used + 4 * size + (1 << 30))
     if sys.platform != "win32":
         _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_CPU, seconds)
+        _limit(resource.RLIMIT_CPU, seconds, seconds + 5)  # a signal of its own, then the end
         _limit(resource.RLIMIT_FSIZE, 5 * size + 5 * SPARE)
         _limit(resource.RLIMIT_NPROC, 0)
         _limit(resource.RLIMIT_NOFILE, 0)  # what is open stays open
@@ -129,9 +129,9 @@ def fence(size: int, seconds: int) -> None:
     sys.addaudithook(hook)
 
 
-def _limit(kind: int, value: int) -> None:
+def _limit(kind: int, value: int, hard: int | None = None) -> None:
     try:
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (value, value if hard is None else hard))
     except (OSError, ValueError):  # it is lower already, or this system has none
         pass
 
@@ -180,7 +180,7 @@ def load(file: BinaryIO | io.BytesIO, size: int) -> dict[str, Tensor]:
         nonlocal left
         left -= storage.nbytes()
         if left < 0:
-            raise RefusedError("claims more values than it holds; it is not read")
+            raise RefusedError("claims more values than it holds, or is cut off; it is not read")
         if getattr(storage, "_torch_load_uninitialized", False):
             storage.fill_(0)  # type: ignore[attr-defined]  # the file may forget to
         storages[storage._cdata] = storage, storage.nbytes()
