@@ -158,6 +158,8 @@ SHAPES: dict[str, tuple[Builder, str]] = {
         saved({"a.b": torch.zeros(1), "a": {"b": torch.ones(1)}}),
         r"a tensor without a name of its own \('a.b'\)",
     ),
+    "key that is no text": (saved({("a", 1): torch.zeros(1)}), "under a key that is tuple"),
+    "half a character": (saved({"\ud800": torch.zeros(1)}), "damaged or cut off .Unicode"),
     "long name": (saved({"a" * 5000: torch.zeros(1)}), "a tensor without a name of its own"),
     "protocol 4": (saved({"w": torch.zeros(1)}, pickle_protocol=4), MORE),
     "numpy weights": (saved({"w": np.zeros(3)}), r"it names numpy.*_reconstruct\)"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from vitrail.errors import WeightsError
@@ -85,6 +86,5 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def bits(tensor: Tensor) -> bytes:
-    import torch
-
-    return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    whole = tensor.detach().contiguous()
+    return whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().tobytes()

@@ -84,6 +84,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("dinov2", {"mlp_ratio": 1e-9}, "mlp_ratio=1e-09 must be such that the MLP has a width"),
     ("vit", {"patch_size": 65536}, "patch_size=65536 must be the same .*, at most 4096"),
     ("vit", {"num_channels": 65536}, "num_channels=65536 must be a whole number from 1 to 1024"),
+    ("swin", {"mlp_ratio": 1e-9}, "mlp_ratio=1e-09 must be such that the MLP has a width"),
     ("swin", {"embed_dim": 65536}, "embed_dim=65536 must be less: the last stage would exceed"),
     ("dinov2", {"layerscale_value": 0}, "layerscale_value=0 must be a number above 0"),
     ("dinov2", {"use_swiglu_ffn": True}, "lacks 'encoder.layer.0.mlp.weights_in.bias'"),

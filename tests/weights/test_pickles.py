@@ -1,5 +1,6 @@
 import argparse
 import errno
+import importlib.util
 import os
 import signal
 import sys
@@ -65,6 +66,8 @@ def state() -> dict[str, Tensor]:
         "scalar": torch.tensor(3, dtype=torch.int32),
         "none": torch.zeros(0, 3),
         "expanded": torch.ones(1).expand(3, 5),
+        "empty of numpy": torch.from_numpy(np.zeros(0, np.float32)),
+        "one, strided": torch.ones(1).as_strided((1, 1), (7, 0)),
         "odd": torch.tensor([float("nan"), -0.0, float("inf"), -float("inf")]),
         "learned": nn.Parameter(noise + 1),
         "grows": (noise.clone().requires_grad_() * 1).detach(),
@@ -253,6 +256,19 @@ def test_a_file_that_takes_for_ever(
     check_refused(read_pickle, tmp_path / "x.pth", "takes far too long to read; it was not run")
 
 
+def test_more_tensors_than_any_model_has() -> None:
+    spec = importlib.util.spec_from_file_location("unpickle", pickles.SCRIPT)
+    assert spec and spec.loader
+    reader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reader)
+    names = [str(number) for number in range(reader.TENSORS + 1)]
+    assert len(reader.flatten(dict.fromkeys(names[1:], torch.zeros(1)))) == reader.TENSORS
+    with pytest.raises(reader.RefusedError, match="more than 100000 tensors"):
+        reader.flatten(dict.fromkeys(names, torch.zeros(1)))
+    with pytest.raises(reader.RefusedError, match="more than .* 1000000 values"):
+        reader.flatten({"a": [0] * reader.ITEMS})
+
+
 def script(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put another script in the place of the reader; give a file for it to read."""
     monkeypatch.setattr(pickles, "SCRIPT", tmp_path / "script.py")
@@ -307,11 +323,15 @@ def test_an_interruption_ends_the_reader(tmp_path: Path, monkeypatch: pytest.Mon
         pids.append(int(started.read_text()))
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist ignores it
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        read_pickle(path)
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read_pickle(path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
 

@@ -48,6 +48,18 @@ class ModelConfig(Config):
     """Hidden features of the MLP, as a multiple of width."""
     drop_path: Rate | None = None
     """Chance to leave out a residual branch of the last block."""
+    patch_dropout: Rate | None = None
+    """Part of the patches that each image loses in training; ViT."""
+    pool: Literal["token", "mean", "map", "token+mean"] | None = None
+    """What a ViT classifies: class token, mean of the patches, attention pooling, or two."""
+    registers: Count | None = None
+    """Further tokens of a ViT, which have no place."""
+    layer_scale: Annotated[float, Field(gt=0)] | None = None
+    """First factor of each residual branch of a ViT."""
+    depths: tuple[Positive, ...] | None = None
+    """Blocks of each stage; Swin, ResNet, BiT."""
+    window_size: tuple[Positive, Positive] | None = None
+    """Height and width of a window in tokens; Swin."""
 
     def resolve(self, classes: int, channels: int) -> BackboneConfig:
         """Give the sizes of the model for so many classes and channels. Raises ModelError."""

@@ -167,6 +167,9 @@ def read_swin(values: Values, heads: Heads) -> BackboneConfig:
     width, depths = values.integer("embed_dim"), values.integers("depths")
     if width << (len(depths) - 1) > MOST:
         raise values.wrong("embed_dim", width, f"less: the last stage would exceed {MOST}")
+    ratio = values.number("mlp_ratio", 4.0)
+    if int(width * ratio) < 1:
+        raise values.wrong("mlp_ratio", ratio, "such that the MLP has a width")
     sizes = {
         "classes": heads.classes,
         "in_channels": values.integer("num_channels", 3, most=MOST_CHANNELS),
@@ -176,7 +179,7 @@ def read_swin(values: Values, heads: Heads) -> BackboneConfig:
         "depths": depths,
         "heads": values.integers("num_heads"),
         "window_size": (window, window),
-        "mlp_ratio": values.number("mlp_ratio", 4.0),
+        "mlp_ratio": ratio,
         "drop_path": values.number("drop_path_rate", 0.1, zero=True),
     }
     return SwinConfig.parse(sizes, values.where)

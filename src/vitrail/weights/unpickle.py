@@ -223,7 +223,11 @@ def flatten(value: object) -> dict[str, Tensor]:
             raise RefusedError(
                 f"nested too deeply, or more than {TENSORS} tensors or {ITEMS} values"
             )
-        todo += (((*keys, str(key)), each) for key, each in inner if isinstance(key, (str, int)))
+        for key, each in inner:
+            if isinstance(key, (str, int)):
+                todo.append(((*keys, str(key)), each))
+            elif isinstance(each, Tensor):
+                raise RefusedError(f"holds a tensor under a key that is {type(key).__name__}")
     if not found:
         raise RefusedError("holds no tensors with names; save model.state_dict() with torch.save")
     return dict(sorted(found.items()))
@@ -255,8 +259,9 @@ def write(tensors: dict[str, Tensor], output: BinaryIO) -> None:
     text += b" " * (-len(text) % 8)
     output.write(len(text).to_bytes(8, "little") + text)
     for name in order:
-        plain = tensors[name].contiguous().reshape(-1).view(torch.uint8)
-        output.write(plain.numpy().data)
+        whole = tensors[name].contiguous()
+        flat = whole.as_strided((whole.numel(),), (1,))  # strides of a single value may be any
+        output.write(flat.view(torch.uint8).numpy().data)
     output.flush()
 
 
