@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,6 @@ WHOLE_WAY = [  # also in a process that is started for them, as users have it
     *("zip numpy.*.multiarray._reconstruct", "joblib", "tar in disguise", "tuples", "expanded"),
 ]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks")
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

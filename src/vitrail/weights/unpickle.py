@@ -200,37 +200,45 @@ def load(file: BinaryIO | io.BytesIO, size: int) -> dict[str, Tensor]:
 def flatten(value: object) -> dict[str, Tensor]:
     """Find the tensors in nested dictionaries and lists; whatever else is there is left out.
 
-    Methods are called on the class: a pickle can give an OrderedDict an `items` of its own.
+    Raises:
+        RefusedError: there are none, too many, or some that no text of their own leads to.
     """
     found: dict[str, Tensor] = {}
     todo: list[tuple[tuple[str, ...], object]] = [((), value)]
     left = ITEMS
     while todo:
         keys, item = todo.pop()
-        inner: list[tuple[object, object]] = []
         if isinstance(item, Tensor):
             name = ".".join(keys)
             if not keys or name in found or len(name) > NAME:
                 raise RefusedError(f"holds a tensor without a name of its own ({name[:80]!r})")
             name.encode()  # a lone surrogate is no name either
             found[name] = item
-        elif isinstance(item, dict):
-            inner = list(dict.items(item))
-        elif isinstance(item, (list, tuple)):
-            inner = list(enumerate(item))
+        inner = children(item)
         left -= len(inner)
         if left < 0 or len(keys) > DEPTH or len(found) > TENSORS:
-            raise RefusedError(
-                f"nested too deeply, or more than {TENSORS} tensors or {ITEMS} values"
-            )
-        for key, each in inner:
-            if isinstance(key, (str, int)):
-                todo.append(((*keys, str(key)), each))
-            elif isinstance(each, Tensor):
-                raise RefusedError(f"holds a tensor under a key that is {type(key).__name__}")
+            raise RefusedError(f"nested too deeply, or more than {TENSORS} tensors, {ITEMS} values")
+        todo += (((*keys, key), each) for key, each in inner)
     if not found:
         raise RefusedError("holds no tensors with names; save model.state_dict() with torch.save")
-    return dict(sorted(found.items()))
+    return found
+
+
+def children(item: object) -> list[tuple[str, object]]:
+    """List what lies directly in a dictionary or a list, by texts and numbers.
+
+    A method is called on the class: a pickle can give an OrderedDict an `items` of its own.
+    """
+    if isinstance(item, dict):
+        pairs = list(dict.items(item))
+    elif isinstance(item, (list, tuple)):
+        pairs = list(enumerate(item))
+    else:
+        return []
+    for key, each in pairs:
+        if isinstance(each, Tensor) and not isinstance(key, (str, int)):
+            raise RefusedError(f"holds a tensor under a key that is {type(key).__name__}")
+    return [(str(key), each) for key, each in pairs if isinstance(key, (str, int))]
 
 
 def dense(name: str, tensor: Tensor) -> Tensor:
