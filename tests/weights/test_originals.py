@@ -1,8 +1,6 @@
 """The authors' own ViT checkpoints, as they are published: by torch.save, wrapped, with extras."""
 
-import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.helpers import draw_images
-from tests.weights.original_vit import (
-    SIDE,
-    WIDTH,
-    Place,
-    State,
-    a_state,
-    encode,
-    linear,
-    norm,
-    place_deit3,
-    place_dino,
-    place_mae,
-    place_registers,
-)
+from tests.weights.original_cases import CASES, NATIVE, Case
+from tests.weights.original_vit import WIDTH, a_state, encode, linear, norm
 from tests.weights.reading import Zygote
 from tests.weights.references import assert_same_model, close
 from vitrail.data.preprocess import Preprocess
@@ -37,113 +23,14 @@ from vitrail.weights.defaults import IMAGENET
 from vitrail.weights.load import load_model, read_any
 from vitrail.weights.tensors import write_tensors
 
-NATIVE = (32, 32)
 SIZES = (NATIVE, (48, 48), (16, 24), (32, 56), (64, 16))  # the last has as many patches as (32, 32)
-LS = ("ls1.gamma", "ls2.gamma")
-GAMMA = ("gamma_1", "gamma_2")
-HEAD = {f"head.{name}": torch.ones(2, 2) for name in ("mlp.0.weight", "last_layer.weight_g")}
-STEPS = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(4)}}, "param_groups": []}
-TRAINING = {"optimizer": STEPS, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
-MASK = {"mask_token": (1, WIDTH)}
-REGISTERS = MASK | {"register_tokens": (1, 3, WIDTH)}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A published layout: the bare weights, the file around them, and what is expected of both."""
-
-    format: str
-    state: State
-    place: Place
-    wrap: Callable[[State], Any] = lambda state: state
-    rule: str = "bicubic"
-    crop: float = 0.875
-    given: str | None = None  # the format that has to be given
-
-
-def mae_file(state: State) -> Any:
-    decoder = {
-        "mask_token": torch.zeros(1, 1, 8),
-        "decoder_pos_embed": torch.zeros(1, 17, 8),
-        "decoder_embed.weight": torch.zeros(8, WIDTH),
-        "decoder_pred.weight": torch.zeros(192, 8),
-        "decoder_blocks.0.attn.qkv.weight": torch.zeros(24, 8),
-        "decoder_norm.weight": torch.zeros(8),
-    }
-    return {"model": state | decoder, "scaler": {"scale": torch.tensor(2.0)}, **TRAINING}
-
-
-def deit_file(state: State) -> Any:
-    other = {name: tensor + 1 for name, tensor in state.items()}
-    return {"model": other, "model_ema": state, "lr_scheduler": {"x": torch.ones(2)}, **TRAINING}
-
-
-def dino_file(state: State) -> Any:
-    teacher = {f"backbone.{name}": tensor for name, tensor in state.items()} | HEAD
-    student = {f"module.{name}": tensor + 1 for name, tensor in teacher.items()}
-    return {
-        "student": student,
-        "teacher": teacher,
-        "dino_loss": {"center": torch.zeros(1, 4)},
-        "fp16_scaler": {"scale": torch.tensor(2.0)},
-        **TRAINING,
-    }
-
-
-def chunked(state: State) -> Any:
-    """DINOv2 trains with one group for each block here; the blocks count on."""
-    groups = {
-        name.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1."): tensor
-        for name, tensor in state.items()
-    }
-    teacher = {f"backbone.{name}": tensor for name, tensor in groups.items()}
-    teacher |= {f"dino_{name}": tensor for name, tensor in HEAD.items()}
-    teacher |= {f"ibot_{name}": tensor for name, tensor in HEAD.items()}
-    return {"teacher": teacher}
-
-
-def model_only(state: State) -> Any:
-    return {"model": state}
-
-
-PATCHES = SIDE * SIDE
-DIST = {"dist_token": (1, 1, WIDTH)}
-CASES = {
-    "mae": Case("mae", a_state(), place_mae, mae_file),
-    "mae-encoder": Case("mae", a_state(), place_mae, model_only, given="mae"),
-    "mae-tuned": Case("mae", a_state(norms=("fc_norm",), heads=("head",)), place_mae, model_only),
-    "deit": Case("deit", a_state(heads=("head",)), place_mae, deit_file, given="deit"),
-    "deit-distilled": Case(
-        "deit",
-        a_state(rows=PATCHES + 2, tokens=DIST, heads=("head", "head_dist")),
-        place_mae,
-        deit_file,
-    ),
-    "deit3": Case(
-        "deit",
-        a_state(rows=PATCHES, gamma=GAMMA, heads=("head",)),
-        place_deit3,
-        model_only,
-        crop=1.0,
-    ),
-    "dino": Case("dino", a_state(), place_dino, dino_file, "offset"),
-    "dino-backbone": Case("dino", a_state(), place_dino, rule="offset", given="dino"),
-    "dinov2": Case("dinov2", a_state(gamma=LS, tokens=MASK), place_dino, rule="offset"),
-    "dinov2-chunked": Case("dinov2", a_state(gamma=LS, tokens=MASK), place_dino, chunked, "offset"),
-    "dinov2-gated": Case(
-        "dinov2", a_state(gamma=LS, tokens=REGISTERS, gated=True), place_registers, rule="antialias"
-    ),
-    "dinov2-registers": Case(
-        "dinov2", a_state(gamma=LS, tokens=REGISTERS), place_registers, chunked, "antialias"
-    ),
-}
 Load = Callable[[str], Backbone]
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+def load(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Iterator[Load]:
     """Save, read and build each case once, the whole way that a file of a user goes."""
-    folder, models, zygote = tmp_path_factory.mktemp("originals"), {}, Zygote()
+    folder, models = tmp_path_factory.mktemp("originals"), {}
 
     def load(name: str) -> Backbone:
         if name not in models:
@@ -157,7 +44,6 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickles, "run", zygote.run)
         yield load
-    zygote.close()
 
 
 def answer(case: Case, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -331,64 +217,3 @@ def test_they_go_to_formats_that_are_written(
     assert proof.tensors_equal and proof.largest_difference == 0
     back = load_model(tmp_path / "y", quiet=True)
     assert_same_model(back, load(name), config=to == "vitrail")
-
-
-def damaged(change: Callable[[State], None], **state: Any) -> State:
-    result = a_state(**state)
-    change(result)
-    return result
-
-
-V2: dict[str, Any] = {"gamma": LS, "tokens": REGISTERS}
-FAULTS: dict[str, tuple[str, State, str]] = {
-    "a class token of another width": (
-        "dinov2",
-        damaged(lambda s: s.update(cls_token=torch.ones(1, 1, 3)), **V2),
-        r"cls_token \[1, 1, 3\] and pos_embed \[1, 17, 128\] must have one width",
-    ),
-    "a table of one axis": (
-        "dinov2",
-        damaged(lambda s: s.update(pos_embed=torch.ones(5)), **V2),
-        r"pos_embed is \[5\]; it must have 3 axes",
-    ),
-    "two blocks of one number": (
-        "dinov2",
-        damaged(lambda s: s.update({"blocks.7.0.norm1.weight": torch.ones(WIDTH)}), **V2),
-        r"has two blocks with the same number",
-    ),
-    "patches of one axis": (
-        "deit",
-        damaged(
-            lambda s: s.update({"patch_embed.proj.weight": torch.ones(3)}), rows=16, gamma=GAMMA
-        ),
-        r"patch_embed.proj.weight is \[3\]; it must have 4 axes",
-    ),
-    "parallel branches": (
-        "deit",
-        damaged(lambda s: s.update({"blocks.0.attn1.qkv.weight": torch.ones(3)}), gamma=GAMMA),
-        r"has 'blocks.0.attn1.qkv.weight', which this architecture lacks",
-    ),
-    "a hole": (
-        "deit",
-        damaged(lambda s: s.pop("blocks.1.gamma_2"), gamma=GAMMA),
-        r"lacks 'blocks.1.gamma_2' \(1 tensors missing\)",
-    ),
-    "no grid": (
-        "mae",
-        damaged(lambda s: None, rows=16, norms=("fc_norm",)),
-        r"has positions for 15 patches, which is no square grid",
-    ),
-    "a linear probe with its norm": (
-        "mae",
-        damaged(lambda s: s.update({"head.0.running_mean": torch.ones(WIDTH)})),
-        r"has 'head.0.running_mean', which this architecture lacks",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_refusals(name: str, tmp_path: Path) -> None:
-    format, state, match = FAULTS[name]
-    write_tensors(tmp_path / "x.safetensors", state)
-    with pytest.raises(WeightsError, match=match):
-        load_model(tmp_path / "x.safetensors", format=format)
