@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vitrail.errors import UsageError, WeightsError, did_you_mean, printable
 from vitrail.models import Backbone
-from vitrail.models.loaded import LoadReport
+from vitrail.models.loaded import LoadReport, Row
 from vitrail.weights.adapt import Wanted, adapt
 from vitrail.weights.foreign import Foreign
 from vitrail.weights.formats import FORMATS, recognise
@@ -132,17 +132,35 @@ def show(report: LoadReport) -> None:
     """Print what became of each tensor: one line where all came as they were, else a table."""
     console = _console()
     console.print(printable(report.summary()), markup=False, highlight=False)
-    changed = [row for row in report.rows if row.fate != "loaded"]
-    if changed:
-        table = Table("tensor", "fate", "from", "to", "why")
-        for row in changed[:MOST_ROWS]:
-            shapes = ["x".join(map(str, shape)) for shape in (row.source or (), row.shape)]
-            table.add_row(printable(row.name), row.fate, *shapes, printable(row.why))
-        if len(changed) > MOST_ROWS:
-            table.add_row(f"… and {len(changed) - MOST_ROWS} more")
-        console.print(table)
+    lines = [_line(row) for row in report.rows if row.fate not in ("loaded", "dropped")]
+    lines += _dropped_lines(report.of("dropped"))
+    if lines:
+        table = Table(Column("tensor", overflow="fold"), "fate", "from", "to", "why")
+        for line in lines[:MOST_ROWS]:
+            table.add_row(*map(printable, line))
+        if len(lines) > MOST_ROWS:
+            table.add_row(f"… and {len(lines) - MOST_ROWS} more")
+        console.print(table, markup=False)
     for note in report.notes:
         console.print(printable(f"note: {note}"), markup=False, highlight=False)
+
+
+def _line(row: Row) -> list[str]:
+    shapes = ["x".join(map(str, shape)) for shape in (row.source or (), row.shape)]
+    return [row.name, row.fate, *shapes, row.why]
+
+
+def _dropped_lines(rows: Sequence[Row]) -> list[list[str]]:
+    """Give one line a reason: an optimiser alone has hundreds of tensors."""
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        reasons.setdefault(row.why, []).append(row)
+    lines = []
+    for same in reasons.values():
+        name, fate, _, shape, why = _line(same[0])
+        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        lines.append([name + more, fate, shape, "", why])
+    return lines
 
 
 def _console() -> Console:
