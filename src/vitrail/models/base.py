@@ -95,6 +95,16 @@ class Backbone(nn.Module):
         """Give the logits of pooled features; the features themselves where there is no head."""
         raise NotImplementedError
 
+    def answer(
+        self, pooled: Float[Tensor, "b d"], record: Record | None
+    ) -> Float[Tensor, "b classes"]:
+        """Classify pooled features, and tell `record` of both: the end of every `run`."""
+        logits = self.classify(pooled)
+        if record is not None:
+            record("pooled", pooled)
+            record("logits", logits)
+        return logits
+
     def run(
         self, images: Float[Tensor, "b c h w"], record: Record | None
     ) -> Float[Tensor, "b classes"]:

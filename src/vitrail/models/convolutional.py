@@ -53,12 +53,7 @@ class ConvolutionalBackbone(Backbone):
         self, images: Float[Tensor, "b c h w"], record: Record | None
     ) -> Float[Tensor, "b classes"]:
         """Classify; `record` sees every intermediate."""
-        pooled = self.pool(self.last_map(images, record))
-        logits = self.classify(pooled)
-        if record is not None:
-            record("pooled", pooled)
-            record("logits", logits)
-        return logits
+        return self.answer(self.pool(self.last_map(images, record)), record)
 
     def intermediate_names(self) -> tuple[str, ...]:
         """List the names in the order in which they are computed."""

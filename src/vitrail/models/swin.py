@@ -177,12 +177,7 @@ class Swin(Backbone):
         self, images: Float[Tensor, "b c h w"], record: Record | None
     ) -> Float[Tensor, "b classes"]:
         """Classify; `record` sees every intermediate."""
-        pooled = self.encode(images, record).mean(dim=1)
-        logits = self.classify(pooled)
-        if record is not None:
-            record("pooled", pooled)
-            record("logits", logits)
-        return logits
+        return self.answer(self.encode(images, record).mean(dim=1), record)
 
     def intermediate_names(self) -> tuple[str, ...]:
         """List the names in the order in which they are computed."""

@@ -170,12 +170,7 @@ class ViT(Backbone):
         turn = self.turn(self.grid_of(*images.shape[-2:]))
         if self.training and self.config.patch_dropout:
             tokens, turn = drop_patches(tokens, turn, self.config.patch_dropout)
-        pooled = self.pool(self.encode(tokens, turn, record))
-        logits = self.classify(pooled)
-        if record is not None:
-            record("pooled", pooled)
-            record("logits", logits)
-        return logits
+        return self.answer(self.pool(self.encode(tokens, turn, record)), record)
 
     def intermediate_names(self) -> tuple[str, ...]:
         """List the names in the order in which they are computed."""

@@ -6,7 +6,6 @@ of the same name, where it is ours. Checked against timm 1.0.31, which reads the
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,23 +29,13 @@ from vitrail.weights.google_names import (
     rules,
 )
 from vitrail.weights.infer import state_shapes
-from vitrail.weights.limits import require
+from vitrail.weights.limits import PAPER, require
 from vitrail.weights.names import Rule, read_by, write_by
 from vitrail.weights.npz import write_npz
 from vitrail.weights.source import Source
 
 WHOSE = "Google's layout"
-ALLOWED: dict[str, tuple[Any, ...]] = {
-    "mlp": ("gelu",),
-    "pool": ("token", "mean", "map"),
-    "norm_after_pool": (False,),
-    "distilled": (False,),
-    "registers": (0,),
-    "positions": ("learned",),
-    "layer_scale": (None,),
-    "qk_norm": (False,),
-    "qkv_bias": ("full",),
-}
+ALLOWED = PAPER | {"pool": ("token", "mean", "map")}
 UNUSED = {
     r"opt/(?!target/).*": "the optimiser's",
     r"chrono/.*|(.*/)?(global_)?step": "about the training",

@@ -6,6 +6,19 @@ from typing import Any
 from vitrail.errors import WeightsError
 from vitrail.models import BackboneConfig
 
+# A ViT as in the paper: what older layouts hold.
+PAPER: dict[str, tuple[Any, ...]] = {
+    "mlp": ("gelu",),
+    "pool": ("token",),
+    "norm_after_pool": (False,),
+    "distilled": (False,),
+    "registers": (0,),
+    "positions": ("learned",),
+    "layer_scale": (None,),
+    "qk_norm": (False,),
+    "qkv_bias": ("full",),
+}
+
 
 def require(config: BackboneConfig, allowed: Mapping[str, Sequence[Any]], whose: str) -> None:
     """Compare settings with those that a layout can hold.

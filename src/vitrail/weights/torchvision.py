@@ -19,7 +19,7 @@ from vitrail.weights.description import describe, parse_description
 from vitrail.weights.foreign import Foreign, Format
 from vitrail.weights.grids import SIZE_NOTE
 from vitrail.weights.infer import count_blocks, infer_vit, name_of
-from vitrail.weights.limits import require
+from vitrail.weights.limits import PAPER, require
 from vitrail.weights.names import read_by, write_by
 from vitrail.weights.source import OWN_KEY, PICKLES, Source
 from vitrail.weights.tensors import write_tensors
@@ -27,18 +27,7 @@ from vitrail.weights.torchvision_names import renamed, rules, vit_rules
 from vitrail.weights.torchvision_swin import SWIN_EPS, infer_swin, swin_indices
 
 WHOSE = "torchvision"
-ALLOWED: dict[str, tuple[Any, ...]] = {
-    "mlp": ("gelu",),
-    "pool": ("token",),
-    "norm_after_pool": (False,),
-    "prefix_positions": (True,),
-    "distilled": (False,),
-    "registers": (0,),
-    "positions": ("learned",),
-    "layer_scale": (None,),
-    "qk_norm": (False,),
-    "qkv_bias": ("full",),
-}
+ALLOWED = PAPER | {"prefix_positions": (True,)}
 NORM_EPS = {"vit": 1e-6, "swin": SWIN_EPS}
 UNUSED = {r".*\.relative_position_index": "computed from the sizes"}
 VIT_MARK = "encoder.layers.encoder_layer_0.self_attention.in_proj_weight"
