@@ -13,8 +13,11 @@ from vitrail.errors import ModelError, did_you_mean
 from vitrail.models.loaded import LoadReport
 from vitrail.models.resample import inflate_channels
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+# Far above every model there is: a size beyond it is a mistake, and is refused before it is built.
+Positive = Annotated[int, Field(ge=1, le=65_536)]
+Depth = Annotated[int, Field(ge=1, le=1_000)]
+MOST_CLASSES = 10_000_000
+Count = Annotated[int, Field(ge=0, le=MOST_CLASSES)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.errors import ModelError
-from vitrail.models.base import BackboneConfig, Positive
+from vitrail.models.base import BackboneConfig, Depth, Positive
 from vitrail.models.convolutional import ConvolutionalBackbone, stage_rates
 from vitrail.models.layers import DropPath
 
@@ -25,7 +25,7 @@ class ResNetConfig(BackboneConfig):
     kind: Literal["resnet"] = "resnet"
     block: Literal["basic", "bottleneck"] = "bottleneck"
     """basic: two 3x3 convolutions; bottleneck: one between two 1x1, four times as wide outside."""
-    depths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 4, 6, 3)
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (3, 4, 6, 3)
     """Blocks of each stage; every stage after the first halves the map."""
     width: Positive = 64
     """Channels inside the blocks of the first stage; each further stage has twice as many."""

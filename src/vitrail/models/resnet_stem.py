@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from vitrail.config import Config
-from vitrail.models.base import Positive
+from vitrail.models.base import Depth, Positive
 from vitrail.models.standardised import StandardisedConv2d, pad_same
 
 EXPANSION = 4  # a stage is so many times as wide outside its blocks as inside
@@ -20,7 +20,7 @@ EXPANSION = 4  # a stage is so many times as wide outside its blocks as inside
 class StemConfig(Config):
     """The sizes of a residual stem. The defaults are those of R50+B/16."""
 
-    depths: tuple[Positive, ...] = (3, 4, 9)
+    depths: tuple[Depth, ...] = (3, 4, 9)
     """Blocks of each stage; every stage after the first halves the map. Empty: the root alone."""
     width: Positive = 64
     """Channels of the root and inside the blocks of the first stage; each further stage has twice

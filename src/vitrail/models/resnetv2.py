@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vitrail.models.base import BackboneConfig, Positive, Record
+from vitrail.models.base import BackboneConfig, Depth, Positive, Record
 from vitrail.models.convolutional import ConvolutionalBackbone, stage_rates
 from vitrail.models.layers import DropPath
 from vitrail.models.standardised import StandardisedConv2d
@@ -24,7 +24,7 @@ class BiTConfig(BackboneConfig):
     """The sizes of a BiT. The defaults are R50x1's."""
 
     kind: Literal["bit"] = "bit"
-    depths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 4, 6, 3)
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (3, 4, 6, 3)
     """Blocks of each stage; every stage after the first halves the map."""
     width: Positive = 64
     """Channels inside the blocks of the first stage, 64 times the paper's factor; each further

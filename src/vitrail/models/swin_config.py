@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from vitrail.models.base import BackboneConfig, Positive
+from vitrail.models.base import BackboneConfig, Depth, Positive
 from vitrail.models.resample import Grid
 
 
@@ -19,7 +19,7 @@ class SwinConfig(BackboneConfig):
     """Height and width of a patch in pixels."""
     width: Positive = 96
     """Features per token of the first stage; each later stage has twice those of the one before."""
-    depths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2, 2, 6, 2)
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (2, 2, 6, 2)
     """Number of blocks of each stage; every second one has shifted windows."""
     heads: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 6, 12, 24)
     """Attention heads per block, of each stage."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vitrail.models.attention import Bias
-from vitrail.models.base import BackboneConfig, Count, Positive, Rate
+from vitrail.models.base import BackboneConfig, Count, Depth, Positive, Rate
 from vitrail.models.resample import Grid, Rule
 
 
@@ -17,7 +17,7 @@ class ViTConfig(BackboneConfig):
     """Height and width of a patch in pixels; divides image_size."""
     width: Positive = 768
     """Features per token; a multiple of heads."""
-    depth: Positive = 12
+    depth: Depth = 12
     """Number of encoder blocks."""
     heads: Positive = 12
     """Attention heads per block."""

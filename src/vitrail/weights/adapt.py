@@ -10,6 +10,7 @@ from torch import Tensor
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import WeightsError, did_you_mean
 from vitrail.models import Backbone, BackboneConfig, build_model
+from vitrail.models.base import MOST_CLASSES
 from vitrail.models.loaded import Fate, LoadReport, Row
 from vitrail.models.registry import resize_model
 from vitrail.models.vit_config import ViTConfig
@@ -70,8 +71,10 @@ def choose_head(foreign: Foreign, wanted: Wanted, where: str) -> Head:
     """
     count = foreign.config.classes
     names = foreign.classes or tuple(str(i) for i in range(count))
-    if (wanted.num_classes or 0) < 0:
-        raise WeightsError(f"{where}: num_classes={wanted.num_classes} must be at least 0")
+    if not 0 <= (wanted.num_classes or 0) <= MOST_CLASSES:
+        raise WeightsError(
+            f"{where}: num_classes={wanted.num_classes} must be from 0 to {MOST_CLASSES}"
+        )
     if wanted.classes is not None:
         return _by_names(names, wanted, where)
     if wanted.num_classes is None or wanted.num_classes == count:
