@@ -274,3 +274,14 @@ def test_the_order_of_images_does_not_matter(case, random) -> None:
     second = metrics.estimates(metrics.outcomes(logits[order], labels[order]), resamples=0)
     for name in first:
         assert first[name].value == pytest.approx(second[name].value, rel=1e-9, abs=1e-9)
+
+
+def test_average_precision_by_its_definition() -> None:
+    """Precision at the place of each true image, averaged; 1 where they all come first."""
+    logits = np.array([[3.0, 0.1, 5.0], [2.0, 0.9, 1.0], [1.0, 0.5, 0.0]], np.float32)
+    truth = np.array([[0, 1, 0], [1, 1, 0], [1, 0, 0]])
+    first = (1 / 2 + 2 / 3) / 2  # of class 0, images 1 and 2 stand second and third
+    second = (1 / 1 + 2 / 3) / 2  # of class 1, image 1 stands first, image 0 third
+    assert metrics.mean_average_precision(logits, truth) == pytest.approx((first + second) / 2)
+    assert metrics.mean_average_precision(logits, truth[:, 2:].repeat(3, axis=1)) == 0.0
+    assert metrics.mean_average_precision(truth.astype(np.float32), truth) == 1.0

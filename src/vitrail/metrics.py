@@ -123,6 +123,24 @@ def top_k_accuracy(seen: Outcomes, k: int) -> float:
     return float((seen.rank < k).mean())
 
 
+def mean_average_precision(logits: NDArray[np.float32], truth: Ints) -> float:
+    """Average precision of each class over the images, averaged over classes; several labels each.
+
+    A class that no image has is left out; without any label the figure is 0.
+
+    Args:
+        logits: [n, classes].
+        truth: [n, classes], 1 where an image has the class, else 0.
+    """
+    from sklearn.metrics import average_precision_score
+
+    scores = [
+        average_precision_score(truth[:, k], logits[:, k])
+        for k in np.flatnonzero(truth.any(axis=0)).tolist()
+    ]
+    return float(np.mean(scores)) if scores else 0.0
+
+
 def confusion_cells(seen: Outcomes) -> list[tuple[int, int, int]]:
     """List the cells of the confusion matrix that are not 0: (true, predicted, count), in order."""
     codes, counts = np.unique(seen.labels * seen.classes + seen.predicted, return_counts=True)

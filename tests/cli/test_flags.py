@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from vitrail.cli import training
 from vitrail.cli.demo import run_demo
 from vitrail.cli.flags import known_flags, parse
+from vitrail.cli.settings import SHORT_FLAGS, lengthen
 from vitrail.errors import UsageError
 from vitrail.recipes import RECIPES
 from vitrail.train.config import RunConfig
@@ -16,6 +16,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--data.fractions.val": ("0.2", 0.2),
     "--data.fractions.test": ("0.25", 0.25),
     "--data.fractions.seed": ("7", 7),
+    "--data.quarantine": ("none", "none"),
+    "--data.fraction": ("0.5", 0.5),
+    "--data.per-class": ("3", 3),
+    "--data.sampling.balance": ("sqrt", "sqrt"),
+    "--data.sampling.weighted": ("", True),
+    "--data.sampling.repeats": ("2", 2),
+    "--data.no-check": ("", False),
+    "--data.cache": ("ram", "ram"),
     "--data.workers": ("2", 2),
     "--model.name": ("ViT-B/16", "ViT-B/16"),
     "--model.image-size": ("16 24", (16, 24)),
@@ -32,14 +40,22 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--model.depths": ("1 2 3", (1, 2, 3)),
     "--model.window-size": ("4 6", (4, 6)),
     "--input.channels": ("1", 1),
+    "--input.depth": ("16", 16),
     "--input.resize": ("pad", "pad"),
     "--input.interpolation": ("bilinear", "bilinear"),
     "--input.crop-fraction": ("0.9", 0.9),
     "--input.mean": ("0.4", 0.4),
-    "--input.std": ("0.3", 0.3),
+    "--input.std": ("0.3 0.2 0.1", (0.3, 0.2, 0.1)),
+    "--input.normalise": ("data", "data"),
     "--augment.crop-area": ("0.4 1", (0.4, 1.0)),
     "--augment.crop-aspect": ("1.5", 1.5),
     "--augment.no-flip": ("", False),
+    "--augment.flip-vertical": ("", True),
+    "--augment.policy": ("3-augment", "3-augment"),
+    "--augment.layers": ("1", 1),
+    "--augment.magnitude": ("7", 7.0),
+    "--augment.magnitude-std": ("0.5", 0.5),
+    "--augment.jitter": ("0.1 0.2 0.3 0.05", (0.1, 0.2, 0.3, 0.05)),
     "--augment.rotate": ("10", 10.0),
     "--augment.translate": ("0.1", 0.1),
     "--augment.scale": ("0.1", 0.1),
@@ -47,6 +63,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--augment.warp": ("0.1", 0.1),
     "--augment.erase": ("0.1", 0.1),
     "--augment.mixup": ("0.1", 0.1),
+    "--augment.cutmix": ("0.5", 0.5),
     "--train.epochs": ("9", 9.0),
     "--train.batch-size": ("8", 8),
     "--train.lr": ("1e-4", 1e-4),
@@ -95,10 +112,10 @@ def test_without_flags_a_recipe_stays_as_it_is(name: str) -> None:
     assert parse(RunConfig, [], "train", default=RECIPES[name]()) == RECIPES[name]()
 
 
-@pytest.mark.parametrize("short", training.SHORT_FLAGS)
+@pytest.mark.parametrize("short", SHORT_FLAGS)
 def test_short_flags_stand_for_settings(short: str) -> None:
-    assert training.SHORT_FLAGS[short] in VALUES
-    assert training._lengthen(f"{short}=3") == f"{training.SHORT_FLAGS[short]}=3"
+    assert SHORT_FLAGS[short] in VALUES
+    assert lengthen(f"{short}=3") == f"{SHORT_FLAGS[short]}=3"
 
 
 @pytest.mark.parametrize("flag", VALUES)

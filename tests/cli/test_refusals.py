@@ -38,7 +38,7 @@ def test_commands_that_are_none(capsys: Captured) -> None:
         ("models deit --image-size 30 40", "image_size=30x40 must be a multiple of patch_size"),
         ("demo --epochs 0", "demo: --epochs=0 must be above 0"),
         ("demo --data nothing", "--data=nothing is not one of glyphs, digits"),
-        ("train --data nothing --out x", "data='nothing': no such folder"),
+        ("train --data nothing --out x", "data='nothing': no such file or folder"),
         ("train --data digit --out x", "did you mean 'digits'"),
         ("train --data digits --out x --recipe digitz", "no such recipe; did you mean 'digits'"),
         (
@@ -89,13 +89,12 @@ def test_folders_that_are_refused(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "empty").mkdir()
     assert "0 classes found" in why(tmp_path / "empty")
     missing = paint_splits(tmp_path / "missing")
-    for path in (missing / "val" / "red").iterdir():
-        path.unlink()
-    assert "(val): class 'red' has no image" in why(missing)
+    (missing / "train" / "red").rename(missing / "train" / ".red")
+    assert "(val): class 'red' is not in train" in why(missing)
     strange = paint_splits(tmp_path / "strange")
-    (strange / "val" / "rouge").mkdir()
-    assert "class 'rouge' is not in train" in why(strange)
-    assert "is a file, not a folder" in why(strange / "val" / "red" / "0.png")
+    (strange / "train" / "rouge").mkdir()
+    assert "(train): class 'rouge' has no image" in why(strange)
+    assert "is no data set; allowed are" in why(strange / "val" / "red" / "0.png")
     garbage = paint(tmp_path / "garbage")
     for i, path in enumerate(garbage.rglob("*.png")):
         path.write_bytes(b"garbage %d" % i)

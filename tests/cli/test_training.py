@@ -8,7 +8,8 @@ import pytest
 from tests.train.helpers import paint
 from vitrail.cli import main
 from vitrail.cli.demo import _free, _is_stopped, _taken
-from vitrail.cli.training import _adapt, _read_config
+from vitrail.cli.settings import adapt
+from vitrail.cli.training import _read_config
 from vitrail.data.sources import open_data
 from vitrail.errors import ConfigError
 from vitrail.recipes import find_recipe
@@ -18,18 +19,18 @@ from vitrail.train.setup import set_up
 
 def test_another_model_brings_its_own_sizes() -> None:
     base = find_recipe("photos", "x")
-    sizes = _adapt(base, ["--model.name", "ViT-S/16"]).model.resolve(3, 3).model_dump()
+    sizes = adapt(base, ["--model.name", "ViT-S/16"]).model.resolve(3, 3).model_dump()
     assert (sizes["image_size"], sizes["patch_size"]) == ((224, 224), 16)
     assert (sizes["width"], sizes["depth"], sizes["heads"]) == (384, 12, 6)
-    same = _adapt(base, ["--model.name", base.model.name])
+    same = adapt(base, ["--model.name", base.model.name])
     assert same.model == base.model
 
 
 def test_a_short_training_gets_a_warm_up_that_fits() -> None:
     base = find_recipe("photos", "x")
-    assert _adapt(base, ["--train.epochs=2"]).train.warmup_epochs == 1
-    assert _adapt(base, ["--train.epochs", "50"]).train.warmup_epochs == base.train.warmup_epochs
-    assert _adapt(base, ["--train.epochs", "-3"]) == base  # the parser refuses it
+    assert adapt(base, ["--train.epochs=2"]).train.warmup_epochs == 1
+    assert adapt(base, ["--train.epochs", "50"]).train.warmup_epochs == base.train.warmup_epochs
+    assert adapt(base, ["--train.epochs", "-3"]) == base  # the parser refuses it
 
 
 def test_config_is_a_file_or_the_folder_of_a_run(tmp_path: Path) -> None:

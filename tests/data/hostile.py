@@ -3,6 +3,9 @@
 import struct
 import zlib
 
+import numpy as np
+
+from tests.data import tiffs
 from tests.data.images import chunk, png, save
 from tests.data.samples import photo
 
@@ -58,6 +61,41 @@ def _many_directories(count: int) -> bytes:
     return b"II*\0\x08\0\0\0" + b"".join([*each, _grey_tiff(3, 5)[8:]])
 
 
+def _bands_tiff(*more: tuple[int, int, int, int], size: tuple[int, int] = (3, 5)) -> bytes:
+    """Five bands of 8 bits in one strip, with other tags in place of its own."""
+    own = ((258, 3, 1, 8), (277, 4, 1, 5), (273, 4, 1, 200), (279, 4, 1, 75))
+    replaced = {entry[0]: entry for entry in (*own, *more)}
+    return _grey_tiff(*size, *replaced.values())
+
+
+def _overlapping_strips() -> bytes:
+    """20,000 strips of LZW, each of which is the whole file: 16 GB."""
+    rows = np.zeros((20_000, 40, 5), np.uint8)
+    whole = {273: (0,) * 20_000, 279: (800_000,) * 20_000, 259: (tiffs.LZW,)}
+    return tiffs.tiff(rows, rows=1, tags=whole)
+
+
+def _tiled(height: int, width: int, count: int = 1) -> tuple[tuple[int, int, int, int], ...]:
+    return ((322, 4, 1, width), (323, 4, 1, height), (324, 4, count, 8), (325, 4, count, 8))
+
+
+def _npy(text: str, body: bytes = bytes(100), length: int | None = None) -> bytes:
+    header = text.encode() + b"\n"
+    size = struct.pack("<I", len(header) if length is None else length)
+    return b"\x93NUMPY\2\0" + size + header + body
+
+
+def _array(shape: str, kind: str = "<u2") -> bytes:
+    return _npy(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def _many_scans(count: int) -> bytes:
+    """Repeat the last scan of a progressive JPEG, which refines one bit of 64."""
+    data = save(photo(64, 48), "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    return data[:-2] + data[at:-2] * count + data[-2:]
+
+
 def _bmp(height: int, width: int, compression: int = 0) -> bytes:
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, compression, 0, 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", 1300, 0, 0, 1078) + info + bytes(1024) + bytes(200)
@@ -99,9 +137,56 @@ REFUSED: dict[str, bytes] = {
     "TIFF turned": _grey_tiff(1, 2**32 - 1, (274, 3, 1, 6)),
     "TIFF samples": _grey_tiff(3, 5, (277, 4, 1, 2**31)),
     "TIFF tag of 4 GB": _grey_tiff(3, 5, (273, 4, 2**30, 8)),
+    "JPEG of 1,000 scans": _many_scans(1000),
+    "TIFF of 65,535 bands": _grey_tiff(3, 5, (277, 3, 1, 65535)),
+    "NPY of 2^60 pixels": _array(f"({2**30}, {2**30}, 3)"),
     "BMP 65535x65535": _bmp(65535, 65535),
     "BMP top down": _bmp(-(2**31), 65535),
     "BMP run lengths": _bmp(65535, 65535, compression=1),
+}
+BANDS: dict[str, bytes] = {  # refused as images of five bands
+    "TIFF 100000x100000": _bands_tiff(size=(100_000, 100_000)),
+    "TIFF 2^32": _bands_tiff(size=(2**32 - 1, 2**32 - 1)),
+    "TIFF of 65,535 bands": _bands_tiff((277, 3, 1, 65535)),
+    "TIFF of 2^32 bands": _bands_tiff((277, 4, 1, 2**32 - 1)),
+    "TIFF of no bands": _bands_tiff((277, 3, 1, 0)),
+    "TIFF deflate": _bands_tiff((259, 3, 1, 8), size=(6000, 6000)),
+    "TIFF LZW": _bands_tiff((259, 3, 1, 5), size=(6000, 6000)),
+    "TIFF PackBits": _bands_tiff((259, 3, 1, 32773), size=(6000, 6000)),
+    "TIFF uncompressed": _bands_tiff(size=(6000, 6000)),
+    "TIFF in planes": _bands_tiff((284, 3, 1, 2), size=(6000, 6000)),
+    "TIFF tile of 2^32": _bands_tiff(*_tiled(2**32 - 1, 2**32 - 1)),
+    "TIFF tile of 30000": _bands_tiff(*_tiled(30_000, 30_000), (259, 3, 1, 8)),
+    "TIFF tile of nothing": _bands_tiff(*_tiled(0, 16)),
+    "TIFF tiles of one pixel": _bands_tiff(*_tiled(1, 1, 2**20), size=(1000, 1000)),
+    "TIFF tiles beyond the file": _bands_tiff(*_tiled(16, 16, 2**29), size=(5000, 5000)),
+    "TIFF rows of a strip": _bands_tiff((278, 4, 1, 0)),
+    "TIFF strip beyond the file": _bands_tiff((273, 4, 1, 2**32 - 1)),
+    "TIFF strip of 4 GB": _bands_tiff((279, 4, 1, 2**32 - 1)),
+    "TIFF strips on each other": _overlapping_strips(),
+    "TIFF list of 4 GB": _bands_tiff((258, 3, 2**31, 8)),
+    "TIFF directory of 65,535 tags": b"II*\0\x08\0\0\0\xff\xff" + bytes(65535 * 12),
+    "TIFF directory beyond the file": b"II*\0\xf0\xff\xff\xff" + bytes(100),
+    "BigTIFF directory at 2^64": b"II+\0\x08\0\0\0" + b"\xff" * 8 + bytes(100),
+    "BigTIFF of 2^64 tags": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\xff" * 8 + bytes(100),
+    "NPY of 2^60 pixels": _array(f"({2**30}, {2**30}, 5)"),
+    "NPY of 10^18 rows": _array(f"({10**18 - 1}, 1, 5)"),
+    "NPY of 10^5000 rows": _array(f"({'9' * 5000}, 1, 5)"),
+    "NPY of no pixels": _array("(0, 7, 5)"),
+    "NPY larger than its file": _array("(6000, 6000, 5)"),
+    "NPY smaller than its file": _array("(1, 2, 5)"),
+    "NPY of negative rows": _array("(-3, 7, 5)"),
+    "NPY of objects": _array("(2, 5, 5)", "|O"),
+    "NPY of objects, pickled": _array("(2, 5, 5)", "|O") + b"cos\nsystem\n(S'true'\ntR.",
+    "NPY of records": _npy("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (2, 5, 5)}"),
+    "NPY of wide text": _array("(2, 5, 5)", "<U999999999"),
+    "NPY header of 4 GB": _npy("{'descr': '<u2', 'fortran_order': False}", length=2**32 - 1),
+    "NPY header in code": _npy("__import__('os').system('true')"),
+    "NPY header in brackets": _npy("(" * 60_000),
+    "NPY header of spaces": _npy("{'shape':" + " " * 65_000),
+    "NPY two shapes": _npy(
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (5, 1, 2), 'shape': (5, 2, 5)}"
+    ),
 }
 HARMLESS: dict[str, bytes] = {  # only the first frame, and what makes pixels, is ever read
     "GIF of 10,000 frames": _gif(1, 1, frame=(1, 1), frames=10_000),

@@ -1,9 +1,16 @@
-"""Whole, ordinary files of the six formats that are read."""
+"""Whole, ordinary files of the six formats that are read, and splits of them."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tests.data.images import noise, save
+from vitrail.data.dataset import Split
+from vitrail.data.folder import FileReader
+from vitrail.data.loader import Batch
 
 
 def photo(height: int = 37, width: int = 50, seed: int = 0) -> Image.Image:
@@ -36,3 +43,26 @@ def samples() -> dict[str, bytes]:
         "BMP": save(image, "BMP"),
         "BMP palette": save(image.quantize(16), "BMP"),
     }
+
+
+def make_split(root: Path, n: int = 11, broken: tuple[int, ...] = ()) -> Split:
+    """Write photographs of several shapes; the broken ones are cut short, or not there."""
+    keys = tuple(f"{i}.png" for i in range(n))
+    for i, key in enumerate(keys):
+        data = save(photo(14 + i % 3, 17 + i % 5, seed=i), "PNG")
+        if i not in broken:
+            (root / key).write_bytes(data)
+        elif i % 2:
+            (root / key).write_bytes(data[:60])
+    return Split(keys, np.array([i % 3 for i in range(n)], np.int64), FileReader(root, keys))
+
+
+def digest(batches: Iterable[Batch]) -> str:
+    """Hash all that batches hold, but for the reasons of failures."""
+    found = hashlib.sha256()
+    for batch in batches:
+        found.update(repr(tuple(batch.images.shape)).encode())
+        for values in (batch.images.numpy(), batch.labels.numpy(), batch.samples, batch.epochs):
+            found.update(np.ascontiguousarray(values).tobytes())
+        found.update(repr([key for key, _ in batch.failures]).encode())
+    return found.hexdigest()

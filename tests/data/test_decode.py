@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from tests.data.hostile import HARMLESS, REFUSED
+from tests.data.hostile import BANDS, HARMLESS, REFUSED
 from tests.data.images import grey3, noise, pixels, save
 from tests.data.samples import photo, samples
 from vitrail.data.decode import decode
@@ -51,7 +49,7 @@ def test_first_frame_of_an_animation(kind: str) -> None:
         (b"\x1f\x8b\x08", "gzip"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "unknown, begins with 52 49 46 46"),
-        (b"hello", "JPEG, PNG, WebP, GIF, TIFF and BMP are read"),
+        (b"hello", r"JPEG, PNG, WebP, GIF, TIFF, BMP and \.npy are read"),
     ],
 )
 def test_other_files_are_named(data: bytes, name: str) -> None:
@@ -153,78 +151,69 @@ def test_d2_bomb_is_refused(name: str) -> None:
         pixels(REFUSED[name])
 
 
+@pytest.mark.parametrize("name", BANDS)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_d2_bomb_of_many_bands_is_refused(name: str, depth: int) -> None:
+    with pytest.raises(ImageError, match=r"^x: (?!.*cannot be decoded)"):  # by a check of ours
+        decode(BANDS[name], channels=5, where="x", max_pixels=40_000_000, depth=depth)
+
+
 @pytest.mark.parametrize("name", HARMLESS)
 def test_d2_of_endless_files_only_the_first_frame_is_read(name: str) -> None:
     assert pixels(HARMLESS[name]).shape in ((1, 1, 3), (3, 5, 3))
 
 
 MEASURE = """
-import resource
-from tests.data.hostile import HARMLESS, REFUSED
+import time
+from tests.data.hostile import BANDS, HARMLESS, REFUSED
 from tests.data.samples import samples
 from vitrail.data.decode import decode
 from vitrail.errors import ImageError
 
-def attempt(data):
+def attempt(data, channels):
+    start = time.process_time()
     try:
-        decode(data, channels=3, where="x", max_pixels=40_000_000)
+        decode(data, channels=channels, where="x", max_pixels=40_000_000)
     except ImageError:
         pass
+    return time.process_time() - start
 
 for data in samples().values():
-    attempt(data)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for data in [*REFUSED.values(), *HARMLESS.values()]:
-    attempt(data)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    attempt(data, 3)
+    attempt(data, 5)
+def peak():  # not ru_maxrss, which begins with the memory of the process that started this one
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+before = peak()
+for group, channels in ((REFUSED, 3), (HARMLESS, 3), (BANDS, 5)):
+    for name, data in group.items():
+        print(min(attempt(data, channels) for _ in range(3)), name, sep="\\t")
+after = peak()
+control = b"x" * (100 << 20)
+print(after - before, peak() - after)
 """
 
 
-def test_d2_bombs_take_little_memory() -> None:
+def measure_bombs() -> tuple[dict[str, float], int]:
+    """Give the seconds of processor time of each bomb, and the KiB that all of them took."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE], cwd=root, capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 50 * 1024  # KiB, for all of them together
+    assert done.stderr == ""  # no library complains past us
+    *lines, last = done.stdout.splitlines()
+    growth, control = map(int, last.split())
+    assert control > 90 * 1024  # else the peak was reached before, and nothing was measured
+    return {name: float(seconds) for seconds, name in (x.split("\t") for x in lines)}, growth
 
 
-def check_mutation(name: str, edits: list[tuple[float, int]], keep: float) -> None:
-    """Change bytes at the given places (0 to 1), keep a part; only ImageError may come out."""
-    data = bytearray(SAMPLES[name])
-    for place, value in edits:
-        data[int(place * (len(data) - 1))] = value
-    try:
-        got = decode(
-            bytes(data[: int(keep * len(data))]), channels=3, where="x", max_pixels=1_000_000
-        )
-    except ImageError as error:
-        assert str(error).startswith("x: ") and "\n" not in str(error)
-        assert " at 0x" not in str(error)
-    else:
-        assert got.shape[0] == 3 and min(got.shape) > 0
-
-
-places = st.floats(0, 1) | st.floats(0, 0.1)
-mutations = given(
-    name=st.sampled_from(sorted(SAMPLES)),
-    edits=st.lists(st.tuples(places, st.integers(0, 255)), max_size=6),
-    keep=st.just(1.0) | st.floats(0, 1),
-)
-relaxed = [HealthCheck.too_slow, HealthCheck.data_too_large]
-
-
-@mutations
-@settings(max_examples=400, deadline=None, suppress_health_check=relaxed)
-def test_d1_mutated_images_give_pixels_or_image_errors(
-    name: str, edits: list[tuple[float, int]], keep: float
-) -> None:
-    check_mutation(name, edits, keep)
+def test_d2_bombs_take_little_memory() -> None:
+    times, growth = measure_bombs()
+    assert len(times) >= 70 and growth < 50 * 1024
 
 
 @pytest.mark.slow
-@mutations
-@settings(max_examples=10_000, deadline=None, suppress_health_check=relaxed)
-def test_d1_ten_thousand_mutated_images(
-    name: str, edits: list[tuple[float, int]], keep: float
-) -> None:
-    check_mutation(name, edits, keep)
+def test_d2_bombs_take_little_time() -> None:
+    times, _ = measure_bombs()
+    assert {name: seconds for name, seconds in times.items() if seconds > 0.05} == {}

@@ -19,6 +19,7 @@ def test_numbers_never_change() -> None:
     ]
     assert uniform("affine", 7, np.array([0, 1]), np.array([3, 4]), 2).tolist() == expected
     assert permutation(7, 3, 10).tolist() == [8, 4, 5, 3, 6, 0, 9, 7, 1, 2]
+    assert permutation(7, 3, 10, 1).tolist() == [9, 4, 8, 7, 1, 5, 3, 2, 6, 0]
 
 
 def test_same_for_scalars_and_arrays() -> None:
@@ -81,10 +82,14 @@ def test_permutation_is_one(n: int) -> None:
     assert sorted(order.tolist()) == list(range(n))
 
 
-def test_permutation_differs_by_epoch_and_seed() -> None:
+def test_permutation_differs_by_epoch_seed_and_stream() -> None:
     keys = [(seed, epoch) for seed in (0, 1, 2, -1, 2**63) for epoch in range(4)]
-    orders = {tuple(permutation(seed, epoch, 50).tolist()) for seed, epoch in keys}
-    assert len(orders) == len(keys)
+    orders = {
+        tuple(permutation(seed, epoch, 50, stream).tolist())
+        for seed, epoch in keys
+        for stream in (0, 1)
+    }
+    assert len(orders) == 2 * len(keys)
 
 
 def test_permutation_puts_each_sample_everywhere() -> None:

@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 
 from tests.data.images import noise, save
-from tests.data.samples import photo
-from vitrail.data import loader
+from tests.data.samples import make_split, photo
+from vitrail.data import cache
 from vitrail.data.augment import AugmentConfig
+from vitrail.data.cache import FittedImages
 from vitrail.data.dataset import Split
+from vitrail.data.folder import FileReader
 from vitrail.data.keyed import permutation
 from vitrail.data.loader import (
     Batch,
-    CachedImages,
     FileImages,
     Images,
     open_images,
@@ -24,25 +25,12 @@ from vitrail.data.loader import (
     train_batches,
 )
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import FileReader
 from vitrail.errors import DataError
 
 PREPROCESS = Preprocess(size=(6, 10))
 PLAIN = AugmentConfig()
 CROPS = AugmentConfig(crop_area=(0.3, 1.0))
 N = 11
-
-
-def make_split(root: Path, n: int = N, broken: tuple[int, ...] = ()) -> Split:
-    """Photographs of several shapes; the broken ones are cut short, or not there."""
-    keys = tuple(f"{i}.png" for i in range(n))
-    for i, key in enumerate(keys):
-        data = save(photo(14 + i % 3, 17 + i % 5, seed=i), "PNG")
-        if i not in broken:
-            (root / key).write_bytes(data)
-        elif i % 2:
-            (root / key).write_bytes(data[:60])
-    return Split(keys, tuple(i % 3 for i in range(n)), FileReader(root, keys))
 
 
 @pytest.fixture
@@ -130,7 +118,7 @@ def test_the_cache_does_not_matter(tmp_path: Path) -> None:
     files = FileImages(split, PREPROCESS, PLAIN)
     for workers in (0, 2):
         cached = open_images(split, PREPROCESS, PLAIN, workers)
-        assert isinstance(cached, CachedImages)
+        assert isinstance(cached, FittedImages)
         require_equal(batches(files, range(6)), batches(cached, range(6), workers=workers))
     require_equal(
         list(ordered_batches(files, batch_size=4, workers=0)),
@@ -139,11 +127,11 @@ def test_the_cache_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_what_is_cached(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_images(split, PREPROCESS, PLAIN, 0), CachedImages)
+    assert isinstance(open_images(split, PREPROCESS, PLAIN, 0), FittedImages)
     assert isinstance(open_images(split, PREPROCESS, CROPS, 0), FileImages)
-    monkeypatch.setattr(loader, "CACHE_LIMIT", N * 3 * 6 * 10)
-    assert isinstance(open_images(split, PREPROCESS, PLAIN, 0), CachedImages)
-    monkeypatch.setattr(loader, "CACHE_LIMIT", N * 3 * 6 * 10 - 1)
+    monkeypatch.setattr(cache, "CACHE_LIMIT", N * 3 * 6 * 10)
+    assert isinstance(open_images(split, PREPROCESS, PLAIN, 0), FittedImages)
+    monkeypatch.setattr(cache, "CACHE_LIMIT", N * 3 * 6 * 10 - 1)
     assert isinstance(open_images(split, PREPROCESS, PLAIN, 0), FileImages)
 
 
@@ -185,7 +173,7 @@ def test_crops_cover_the_whole_image(tmp_path: Path) -> None:
     """A picture whose grey level is the column: crops reach both ends, and stay in order."""
     ramp = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (20, 1))
     (tmp_path / "0.png").write_bytes(save(Image.fromarray(ramp), "PNG"))
-    split = Split(("0.png",), (0,), FileReader(tmp_path, ("0.png",)))
+    split = Split(("0.png",), np.array([0]), FileReader(tmp_path, ("0.png",)))
     images = FileImages(split, PREPROCESS, AugmentConfig(crop_area=(0.1, 0.5)))
     (batch,) = batches(images, range(1), batch_size=200)
     rows = batch.images[:, 0, 0].int()
@@ -255,14 +243,14 @@ def test_a_large_split_is_tried_not_read(tmp_path: Path) -> None:
         reads.append(i)
         return b"no image" if i < 99 else save(photo(9, 13), "PNG")
 
-    split = Split(tuple(map(str, range(100))), (0,) * 100, read)
+    split = Split(tuple(map(str, range(100))), np.zeros(100, np.int64), read)
     open_images(split, PREPROCESS, CROPS, 0)
     assert len(reads) == 32 and reads[0] == 0 and reads[-1] == 99
 
 
 def test_grey_images(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(save(Image.fromarray(noise(9, 8)), "PNG"))
-    split = Split(("0.png",), (0,), FileReader(tmp_path, ("0.png",)))
+    split = Split(("0.png",), np.array([0]), FileReader(tmp_path, ("0.png",)))
     preprocess = Preprocess(size=(6, 10), channels=1, mean=(0.5,), std=(0.5,))
     (batch,) = batches(open_images(split, preprocess, PLAIN, 0), range(1), batch_size=3)
     assert batch.images.shape == (3, 1, 6, 10)

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,45 @@ def test_extreme_shapes_have_a_result(resize: str, source: tuple[int, int]) -> N
     image = Image.fromarray(noise(*source, 3))
     got = Preprocess(size=(16, 24), resize=resize).load(save(image, "PNG"), "x")
     assert got.shape == (3, 16, 24)
+
+
+@pytest.mark.parametrize("shape", [(60, 44), (61, 1), (1, 45), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_of_a_jpeg_are_pillows_and_fit_whatever_their_layout(
+    shape: tuple[int, int], channels: int
+) -> None:
+    mode = "L" if channels == 1 else "RGB"
+    data = save(photo(*shape).convert(mode), "JPEG")
+    contract = Preprocess(
+        size=(20, 13), channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels
+    )
+    image = contract.decode(data, "x", detail=9.0)
+    assert torch.equal(image, tensor(Image.open(io.BytesIO(data))))
+    for box in ((0, 0, *shape), (shape[0] // 2, shape[1] // 3, 1, 1), (shape[0] - 1, 0, 1, 1)):
+        assert torch.equal(contract.fit_box(image, box), contract.fit_box(image.clone(), box))
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_channels_of_a_wider_image_are_fitted_as_if_alone(first: int) -> None:
+    """Four bytes a pixel, as a decoded JPEG has them, but the tensor may begin or end anywhere."""
+    rows = torch.from_numpy(noise(9, 7, 6))[..., first:]
+    part = rows.permute(2, 0, 1)[:3]
+    four = torch.from_numpy(np.ascontiguousarray(rows.numpy()[..., :4].repeat(1, axis=1)))
+    contract = Preprocess(size=(5, 8))
+    for view in (part, four.permute(2, 0, 1)[:3], four.permute(2, 0, 1)[-3:]):
+        assert torch.equal(contract.fit(view), contract.fit(view.contiguous()))
+    array = noise(9, 7, 4)
+    for cut in (array[..., :3], array[..., 1:]):  # memory that ends with the last channel
+        view = torch.from_numpy(cut).permute(2, 0, 1)
+        assert torch.equal(contract.fit(view), contract.fit(view.contiguous()))
+
+
+def test_normalise_does_not_change_its_input() -> None:
+    contract = Preprocess(size=(4, 6), depth=16)
+    images = torch.rand(2, 3, 4, 6) * 255
+    kept = images.clone()
+    assert not torch.equal(contract.normalise(images), images)
+    assert torch.equal(images, kept)
 
 
 def test_fit_box_resizes_the_box_alone() -> None:

@@ -18,7 +18,10 @@ from vitrail.errors import ConfigError
         ({"resize": "pad", "crop_fraction": 0.9}, r"crop_fraction=0\.9 must be 1"),
         ({"crop_fraction": 0}, "greater than 0"),
         ({"crop_fraction": 1.1}, "less than or equal to 1"),
-        ({"channels": 2}, "Input should be 1 or 3"),
+        ({"channels": 2}, "mean=.* must have channels=2 values"),
+        ({"channels": 0}, "greater than or equal to 1"),
+        ({"channels": 1025}, "less than or equal to 1024"),
+        ({"depth": 12}, "Input should be 8 or 16"),
         ({"resize": "fill"}, "'crop', 'squash' or 'pad'"),
         ({"pad_fill": 256}, "less than or equal to 255"),
         ({"max_pixels": 90_000_000}, "less than or equal to 89478485"),
@@ -41,6 +44,7 @@ OTHER: dict[str, object] = {
     "version": None,  # one version so far
     "size": (192, 224),
     "channels": None,  # needs other statistics as well: below
+    "depth": 16,
     "resize": "squash",
     "crop_fraction": 0.9,
     "interpolation": "bilinear",
@@ -55,6 +59,28 @@ OTHER: dict[str, object] = {
 def test_hash_is_stable() -> None:
     assert GOLDEN.hash == "42326b9bf9ee8a1e"
     assert Preprocess.parse(json.loads(json.dumps(GOLDEN.to_json())), "x").hash == GOLDEN.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [  # recorded before there was a depth, and when there were only 1 and 3 channels
+        ({}, "cb1c7ee471013707"),
+        ({"channels": 1, "mean": (0.5,), "std": (0.25,)}, "d8b628e4328fe22e"),
+        ({"resize": "pad", "pad_fill": 0}, "9729f1c2ae7d6896"),
+        ({"resize": "squash", "interpolation": "nearest"}, "bc0ba8d62c919635"),
+        ({"size": (7, 1), "shrink_on_load": False, "max_pixels": 5}, "f93521ad121b91dc"),
+        (
+            {"crop_fraction": 0.9, "mean": (0.1, 0.2, 0.3), "interpolation": "bilinear"},
+            "29e6a650e34100f9",
+        ),
+    ],
+)
+def test_hashes_of_older_contracts_stay(changes: dict[str, object], name: str) -> None:
+    contract = Preprocess(**{"size": (32, 48)} | changes)
+    assert contract.hash == name
+    older = contract.to_json()
+    del older["depth"]
+    assert Preprocess.parse(older, "x") == contract
 
 
 def test_any_setting_changes_the_hash_and_is_named() -> None:

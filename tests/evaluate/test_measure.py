@@ -1,12 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.helpers import tiny_model
 from tests.train.helpers import named, paint, png
-from vitrail.data.dataset import Data, Split
+from vitrail.data.dataset import Data, LabelSets, Split
 from vitrail.data.sources import open_data
 from vitrail.errors import DataError, ImageError
 from vitrail.evaluate import measure
@@ -144,8 +145,16 @@ def test_splits(data: Data) -> None:
 
 
 def test_relabel_keeps_keys_and_images() -> None:
-    split = Split(("a", "b", "c"), (1, 0, 1), lambda i: png((i, 0, 0), 0))
+    split = Split(("a", "b", "c"), np.array([1, 0, 1]), lambda i: png((i, 0, 0), 0))
     data = Data("x", ("cat", "dog"), {"val": split})
     new = relabel(data, split, ("dog", "emu", "cat"))
-    assert (new.keys, new.labels, new.read) == (split.keys, (0, 2, 0), split.read)
-    assert relabel(data, Split((), (), split.read), ("dog", "cat")).labels == ()
+    assert (new.keys, new.read) == (split.keys, split.read)
+    assert new.labels.tolist() == [0, 2, 0]
+    empty = Split((), np.array([], np.int64), split.read)
+    assert relabel(data, empty, ("dog", "cat")).labels.tolist() == []
+
+
+def test_several_labels_are_refused() -> None:
+    split = Split(("a",), LabelSets.of([[0, 1]], 2), lambda i: b"")
+    with pytest.raises(DataError, match="several labels each"):
+        relabel(Data("x", ("cat", "dog"), {"val": split}), split, ("cat", "dog"))

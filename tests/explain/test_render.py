@@ -30,8 +30,13 @@ def test_an_image_becomes_a_picture() -> None:
     grey = to_picture(colour[:1])
     assert grey.shape == (6, 9, 3)
     assert np.array_equal(grey[..., 2], colour[0].numpy())
-    with pytest.raises(ValueError, match="4 channels is no picture; it needs 1 or 3"):
-        to_picture(torch.zeros(4, 6, 9, dtype=torch.uint8))
+    many = torch.arange(5 * 6 * 9, dtype=torch.uint8).view(5, 6, 9)
+    assert np.array_equal(to_picture(many), to_picture(many[:3]))
+    assert np.array_equal(to_picture(many[:2]), to_picture(many[:1]))
+    deep = colour.float() + 0.4
+    deep[0, 0, 0] = -3.0
+    assert np.array_equal(to_picture(deep)[1:], to_picture(colour)[1:])
+    assert to_picture(deep)[0, 0, 0] == 0
 
 
 def test_without_heat_the_picture_is_untouched() -> None:

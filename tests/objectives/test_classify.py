@@ -8,13 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.data.augment import AugmentConfig, Draw, augment, mixup_weights
+from vitrail.data.augment import AugmentConfig, Draw, augment
 from vitrail.data.loader import Batch
+from vitrail.data.mixing import draw_mixing, mixup_weights
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError
 from vitrail.objectives.classify import (
     Classify,
     collect_logits,
+    sigmoid_cross_entropy,
+    smooth_labels,
     smooth_targets,
     soft_cross_entropy,
 )
@@ -105,6 +108,28 @@ def test_smooth_targets(smoothing: float) -> None:
     torch.testing.assert_close(others, torch.full((12,), smoothing / CLASSES))
 
 
+def test_sigmoid_loss_is_the_mean_over_images_and_classes() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(6, CLASSES, generator=generator)
+    targets = torch.rand(6, CLASSES, generator=generator)
+    p = logits.double().sigmoid()
+    each = -(targets * p.log() + (1 - targets) * (1 - p).log())
+    ours = sigmoid_cross_entropy(logits, targets)
+    assert ours.item() == pytest.approx(each.mean().item(), abs=1e-6)
+    half = sigmoid_cross_entropy(logits.bfloat16(), targets)
+    assert half.dtype == torch.float32
+    far = torch.tensor([[3e4, -3e4]], dtype=torch.bfloat16)
+    assert sigmoid_cross_entropy(far, torch.tensor([[1.0, 0.0]])) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_smooth_labels(dtype: torch.dtype) -> None:
+    labels = torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=dtype)
+    assert torch.equal(smooth_labels(labels, 0.0), labels.float())
+    expected = torch.tensor([[0.9, 0.1, 0.9], [0.1, 0.1, 0.1]])
+    torch.testing.assert_close(smooth_labels(labels, 0.2), expected)
+
+
 # --- a batch ---
 
 
@@ -137,6 +162,52 @@ def test_images_and_targets_are_mixed_alike() -> None:
         torch.testing.assert_close(mixed[0], first * own[0] + (1 - first) * own[1])
         torch.testing.assert_close(mixed[1], second * own[1] + (1 - second) * own[0])
         assert torch.equal(mixed[2], own[2])
+
+
+def test_boxes_and_targets_go_together() -> None:
+    config = AugmentConfig(cutmix=1.0)
+    samples = (4, 0, 7, 1, 2)
+    images, targets = objective(config, 0.1).prepare(batch(*samples, epoch=2))
+    draw = Draw(3, np.full(5, 2), np.array(samples))
+    mixing = draw_mixing(draw, config, (6, 10))
+    assert mixing is not None and mixing.cut.tolist() == [True] * 4 + [False]
+    apart = PREPROCESS.normalise(augment(batch(*samples).images, draw, config))
+    hot = smooth_targets(torch.tensor([4, 0, 2, 1, 2]), CLASSES, 0.1)
+    for i, partner in enumerate((1, 0, 3, 2, 4)):
+        own = (images[i] == apart[i]).all(0)
+        assert torch.equal(images[i][:, ~own], apart[partner][:, ~own])
+        weight = own.float().mean()
+        expected = weight * hot[i] + (1 - weight) * hot[partner]
+        torch.testing.assert_close(targets[i], expected)
+
+
+def test_several_labels_are_smoothed_mixed_and_scored_by_sigmoid() -> None:
+    labels = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    several = batch(4, 0, 7)._replace(labels=labels)
+    classify = Classify(
+        Linear(),
+        PREPROCESS,
+        AugmentConfig(flip=False, mixup=0.5),
+        classes=CLASSES,
+        label_smoothing=0.2,
+        seed=3,
+        multi_label=True,
+    )
+    images, targets = classify.prepare(several)
+    weight = mixup_weights(Draw(3, several.epochs, several.samples), 0.5)[0]
+    smooth = smooth_labels(labels, 0.2)
+    torch.testing.assert_close(targets[0], (weight * smooth[0] + (1 - weight) * smooth[1]).float())
+    assert torch.equal(targets[2], smooth[2])
+    loss, parts = classify(several)
+    expected = F.binary_cross_entropy_with_logits(classify.model(images), targets)
+    torch.testing.assert_close(loss, expected)
+    assert parts == {}
+
+
+def test_images_of_16_bits_are_prepared() -> None:
+    fine = batch(1, 2)._replace(images=batch(1, 2).images.float() * 0.97 + 0.21)
+    images, _ = objective().prepare(fine)
+    assert torch.equal(images, PREPROCESS.normalise(fine.images))
 
 
 def test_augmentation_follows_seed_epoch_and_sample() -> None:

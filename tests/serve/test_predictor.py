@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def plain(tmp_path: Path) -> Predictor:
 
 def split_of(files: list[bytes]) -> Split:
     keys = tuple(f"{i}" for i in range(len(files)))
-    return Split(keys, (0,) * len(files), files.__getitem__)
+    return Split(keys, np.zeros(len(files), np.int64), files.__getitem__)
 
 
 def require_one_path(predictor: Predictor, files: list[bytes], folder: Path) -> None:

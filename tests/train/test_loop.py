@@ -129,7 +129,7 @@ def test_due() -> None:
 
 
 def test_data_and_environment_are_json(photos: Path) -> None:
-    described = json.loads(json.dumps(describe_data(open_data(str(photos)))))
+    described = json.loads(json.dumps(describe_data(open_data(str(photos)), {})))
     assert described["classes"] == ["blue", "green", "red"]
     assert {name: len(keys) for name, keys in described["splits"].items()} == {
         "train": 30,

@@ -14,7 +14,8 @@ from vitrail.data.sources import open_data
 from vitrail.errors import RunError, StorageError
 from vitrail.runs import Run
 from vitrail.train import loop
-from vitrail.train.loop import require_same_data, resume, train
+from vitrail.train.data import require_same_data
+from vitrail.train.loop import resume, train
 from vitrail.train.optim import lr_at
 
 STEPS = 12  # 30 training images, 8 a step, 3 passes

@@ -47,6 +47,16 @@ def test_there_and_back_is_the_same_to_the_bit(to: str, tmp_path: Path) -> None:
     assert not [name for name in left(tmp_path) if name.startswith(".")]
 
 
+@pytest.mark.parametrize("to", WRITERS)
+def test_several_labels_are_remembered(to: str, tmp_path: Path) -> None:
+    model = ready_model(image_size=SIZES.get(to, (32, 48)))
+    target = tmp_path / f"target{ENDINGS.get(to, '')}"
+    for several in (False, True):
+        model.multi_label = several
+        save_model(model, target, format=to, quiet=True)
+        assert load_model(target, quiet=True).multi_label is several
+
+
 @pytest.mark.parametrize("kind", TINY)
 def test_every_kind_goes_through_its_own_format(kind: str, tmp_path: Path) -> None:
     save_model(ready_model(kind), tmp_path / "source")

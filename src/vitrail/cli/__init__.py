@@ -10,11 +10,13 @@ from vitrail.errors import UsageError, VitrailError, did_you_mean, printable
 COMMANDS = {
     "demo": "the whole way on the built-in letters; ends with a report",
     "models": "names, parameters, FLOPs, tokens",
+    "check": "look at every image of a data set: broken, repeated, leaked, odd",
     "train": "train a classifier on a folder of images",
     "evaluate": "measure a trained model and write its report",
     "predict": "labels for images",
     "explain": "pictures of what a model looks at",
     "convert": "weights from one ecosystem to another, proved equal",
+    "data": "pack a data set into a few large files, proved equal",
 }
 
 

@@ -8,17 +8,19 @@ from rich.progress import track
 from rich.table import Table
 from tyro.conf import Positional
 
+from vitrail.cli.checking import check
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.converting import convert
+from vitrail.cli.data import data
 from vitrail.cli.flags import parse
 from vitrail.cli.training import train
-from vitrail.data.sources import open_to_measure
+from vitrail.data.sources import open_to_measure, quarantined
 from vitrail.device import pick_device
 from vitrail.errors import ImageError, ModelError, RunError, UsageError, printable
 from vitrail.evaluate.summary import Summary
 from vitrail.files import plain_name
 
-__all__ = ["convert", "demo", "evaluate", "explain", "models", "predict", "train"]
+__all__ = ["check", "convert", "data", "demo", "evaluate", "explain", "models", "predict", "train"]
 
 
 def evaluate(args: list[str]) -> None:
@@ -56,7 +58,7 @@ def _evaluate(
         raise UsageError(f"evaluate: --workers={workers} must be at least 0")
     opened = Run.open(run)
     model = load_model(_finished(opened.path), quiet=True).to(pick_device(device))
-    images = open_to_measure(data) if data else open_run_data(opened, split)
+    images = open_to_measure(data, quarantined(data)) if data else open_run_data(opened, split)
     chosen = split or final_split(images)
     prefix = f"{plain_name(images.name)}-" if data else ""
     summary = evaluate_run(opened, model, images, chosen, workers=workers, prefix=prefix)
@@ -225,7 +227,7 @@ def demo(args: list[str]) -> None:
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     """List the files, and the images in the folders, that were named."""
-    from vitrail.data.sources import image_files
+    from vitrail.data.folder import image_files
 
     files = [file for path in paths for file in image_files(path)]
     if not files:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrail.cli.consoles import NOTE
-from vitrail.data.sources import SOURCES, open_data
+from vitrail.data.sources import BUILTIN, open_data
 from vitrail.device import pick_device
 from vitrail.errors import UsageError, printable
 from vitrail.evaluate.measure import final_split
@@ -33,9 +33,9 @@ def run_demo(
     """
     if epochs is not None and not epochs > 0:
         raise UsageError(f"demo: --epochs={epochs:g} must be above 0")
-    if data not in SOURCES:
+    if data not in BUILTIN:
         raise UsageError(
-            f"demo: --data={data} is not one of {', '.join(SOURCES)}; for your own images: "
+            f"demo: --data={data} is not one of {', '.join(BUILTIN)}; for your own images: "
             f"vitrail train --data {data} --out runs/mine"
         )
     opened = open_data(data)

@@ -1,21 +1,24 @@
 """Augmentation in batches; each image has its own draw, a function of (seed, epoch, sample)."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.special import betaincinv
 from torch import Tensor
 
 from vitrail.config import Config
+from vitrail.data import policies
 from vitrail.data.keyed import uniform
+from vitrail.data.operations import Layer, apply
+from vitrail.data.points import Pixels
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Policy = Literal["none", "randaugment", "randaugment-increasing", "trivialaugment", "3-augment"]
 
 
 class AugmentConfig(Config):
@@ -27,6 +30,21 @@ class AugmentConfig(Config):
     """Random resized crop: widest aspect; the narrowest is its inverse."""
     flip: bool = True
     """Mirror half of the images left to right, where the data allows it (letters do not)."""
+    flip_vertical: bool = False
+    """Mirror half of the images top to bottom, where the data allows it."""
+    policy: Policy = "none"
+    """Operations drawn for each image. randaugment: as its authors and AugReg have it;
+    randaugment-increasing: as timm and DeiT have it; trivialaugment: one operation, wide;
+    3-augment: grey, solarize or blur, and a jitter of 0.3 unless `jitter` is set (DeiT III)."""
+    layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """RandAugment: how many operations, one after the other."""
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """RandAugment: strength; 10 is the usual full one, and the most of randaugment-increasing."""
+    magnitude_std: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """RandAugment: standard deviation of the strength."""
+    jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]] | None = None
+    """Largest change of brightness, contrast, saturation (as factors) and hue (as a part of the
+    circle), in an order drawn for each image."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Largest rotation in degrees, either way."""
     translate: Share = 0.0
@@ -41,11 +59,16 @@ class AugmentConfig(Config):
     """Chance that a random rectangle is painted over."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """Mix pairs of images with weights from Beta(mixup, mixup)."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Paste a box of the partner into each image of a pair; the part of its area is from
+    Beta(cutmix, cutmix). With mixup too, each pair gets one of the two, half of the pairs each."""
 
     @model_validator(mode="after")
     def _check(self) -> "AugmentConfig":
         if self.crop_area is not None and self.crop_area[0] > self.crop_area[1]:
             raise ValueError(f"crop_area={self.crop_area} must go from the smaller to the larger")
+        if self.policy == "randaugment-increasing" and self.magnitude > 10:
+            raise ValueError(f"magnitude={self.magnitude} must be at most 10 with {self.policy}")
         return self
 
 
@@ -89,18 +112,23 @@ def random_box(
     return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
 
 
-def augment(
-    images: UInt8[Tensor, "b c h w"], draw: Draw, config: AugmentConfig
-) -> Float[Tensor, "b c h w"]:
-    """Flip, move and erase, each image by its own draw.
+def augment(images: Pixels, draw: Draw, config: AugmentConfig) -> Float[Tensor, "b c h w"]:
+    """Flip, change by the policy, jitter, move and erase, each image by its own draw.
 
+    Args:
+        images: levels from 0 to 255; uint8, or floating point with levels in between.
+        draw: the randomness of this batch.
+        config: what is done.
     Returns:
         float32 in [0, 255], not rounded to whole grey levels.
     """
-    x = images.float()
+    x = images
     if config.flip:
-        mirrored = _to(draw.uniform("flip", 1)[:, 0] < 0.5, x)
-        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        x = _mirror(x, draw.uniform("flip", 1)[:, 0] < 0.5, 3)
+    if config.flip_vertical:
+        x = _mirror(x, draw.uniform("flip vertical", 1)[:, 0] < 0.5, 2)
+    layers = policy_layers(draw, config, (x.shape[2], x.shape[3]))
+    x = (apply(x, layers) if layers else x).float()
     if config.rotate or config.translate or config.scale or config.shear or config.warp:
         x = _move(x, draw, config)
     if config.erase:
@@ -108,24 +136,24 @@ def augment(
     return x
 
 
-def mixup_weights(draw: Draw, alpha: float) -> NDArray[np.float64]:
-    """Weight of each image against its partner, in [0.5, 1]; b numbers.
-
-    Source: Zhang et al. 2018, arXiv:1710.09412; the larger weight is always the image's own.
-    """
-    weights = betaincinv(alpha, alpha, draw.uniform("mixup", 1)[:, 0])
-    return np.maximum(weights, 1 - weights)  # type: ignore[no-any-return]
-
-
-def mix(x: Float[Tensor, "b ..."], weights: NDArray[np.float64]) -> Float[Tensor, "b ..."]:
-    """Mix each row with its neighbour (0 with 1, 2 with 3, …); the last of an odd batch stays.
-
-    Pairs are fixed by the place in the batch, so targets are mixed by the same call.
-    """
-    partner = np.arange(len(x)) ^ 1
-    partner[partner == len(x)] = len(x) - 1
-    own = _to(weights, x).view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
-    return torch.lerp(x[torch.from_numpy(partner).to(x.device)], x, own)
+def policy_layers(draw: Draw, config: AugmentConfig, size: tuple[int, int]) -> list[Layer]:
+    """Draw the operations of the policy and of the jitter for images of (height, width)."""
+    layers: list[Layer] = []
+    if config.policy in policies.RANDAUGMENT:
+        u = draw.uniform("policy", policies.DRAWS * config.layers)
+        for part in np.split(u, config.layers, axis=1):
+            one = policies.RANDAUGMENT[config.policy]
+            layers.append(one(part, size, config.magnitude, config.magnitude_std))
+    elif config.policy == "trivialaugment":
+        layers.append(policies.trivial_augment(draw.uniform("policy", policies.DRAWS), size))
+    elif config.policy == "3-augment":
+        layers.append(policies.three_augment(draw.uniform("policy", policies.DRAWS)))
+    most = config.jitter
+    if most is None and config.policy == "3-augment":
+        most = (0.3, 0.3, 0.3, 0.0)
+    if most is not None and any(most):
+        layers += policies.jitter(draw.uniform("jitter", 8), most)
+    return layers
 
 
 def affine_matrices(
@@ -146,6 +174,12 @@ def affine_matrices(
     linear = (rotation @ slanted) / stretch[:, None, :]
     shift = signed[:, 4:6] * config.translate * np.array([size[1], size[0]])
     return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
+def _mirror(x: Tensor, chosen: NDArray[np.bool_], axis: int) -> Tensor:
+    """Mirror the chosen images along an axis."""
+    rows = np.arange(len(x)) + len(x) * chosen
+    return torch.cat([x, x.flip(axis)]).index_select(0, torch.from_numpy(rows).to(x.device))
 
 
 def _move(x: Tensor, draw: Draw, config: AugmentConfig) -> Tensor:

@@ -1,41 +1,25 @@
 """From the bytes of an image file to pixels: the first half of the preprocessing contract.
 
-JPEG, PNG, WebP, GIF, TIFF and BMP, told by content. The size in the header is checked before
+JPEG, PNG, WebP, GIF, TIFF, BMP and .npy, told by content. The size in the header is checked before
 anything is decoded. A file that is cut off or damaged is refused, as far as its format lets one see
-it. EXIF orientation is applied; of an animation the first frame counts; colours: see `colour`.
+it. EXIF orientation is applied; of an animation the first frame counts. Grey and RGB: see `colour`;
+other numbers of channels: see `bands`; what stored values mean: see `levels`.
 """
-
-import io
-import threading
-import warnings
 
 import numpy as np
 import torch
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin
 from torch import Tensor
 
+from vitrail.data.bands import load_bands
 from vitrail.data.colour import to_colour
 from vitrail.data.containers import Container, open_container
+from vitrail.data.deep import load_deep
+from vitrail.data.levels import Depth, Values, check_size
+from vitrail.data.pictures import Picture, load_tiff, open_picture
 from vitrail.data.recognise import RefusedError
 from vitrail.errors import ImageError
 
-DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-}
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,8 +29,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
-_warnings_lock = threading.Lock()
+MODES = {1: "L", 3: "RGB"}
 
 
 def decode(
@@ -55,31 +38,37 @@ def decode(
     channels: int,
     where: str,
     max_pixels: int,
+    depth: Depth = 8,
     shrink_to: tuple[int, int] | None = None,
 ) -> Tensor:
     """Decode an image file.
 
     Args:
         data: the whole file.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB; any other number takes the bands of a TIFF or .npy as they
+            stand, of which there must be as many.
         where: names the image in errors.
-        max_pixels: height * width above which the image is refused, before it is decoded.
+        max_pixels: height * width above which the image is refused, before it is decoded; bands of
+            more than 16 bytes a pixel count as more.
+        depth: 8 rounds to whole levels, 16 keeps what the file has between them.
         shrink_to: height and width, upright, that are enough. A JPEG is then decoded at 1/2, 1/4
             or 1/8 of its size if both sides stay at least this large: much faster, and slightly
             different pixels, so it is a part of the contract. Other formats are not affected.
     Returns:
-        uint8 [channels, height, width], upright; its memory may be laid out channels last.
+        levels, 0 to 255, [channels, height, width], upright: uint8 for depth 8, float32 for 16. Its
+        memory may be laid out channels last.
     Raises:
-        ImageError: the format is not read, the image is too large, empty, cut off or damaged, or
-            its values have no defined meaning.
+        ImageError: the format is not read, the image is too large, empty, cut off or damaged, has
+            other bands than `channels`, or its values have no defined meaning.
     """
     try:
         container = open_container(data)
     except RefusedError as error:
         raise ImageError(f"{where}: {error}") from None
     try:
-        _check_size(container.size, max_pixels)
-        return _pixels(container, channels, max_pixels, shrink_to)
+        if container.size is not None:
+            check_size(*container.size, max_pixels)
+        return _pixels(container, channels, max_pixels, depth, shrink_to)
     except RefusedError as error:
         raise ImageError(f"{where}: {error}") from None
     except Exception as error:  # Pillow raises nearly every type there is for a damaged file
@@ -88,39 +77,49 @@ def decode(
 
 
 def _pixels(
+    container: Container,
+    channels: int,
+    max_pixels: int,
+    depth: Depth,
+    shrink_to: tuple[int, int] | None,
+) -> Tensor:
+    """Choose how the file is read."""
+    if channels not in MODES or container.format == "NPY":
+        return _tensor(load_bands(container, channels, max_pixels, depth))
+    if depth == 16:
+        deep = load_deep(container, channels, max_pixels)
+        if deep is not None:
+            return _tensor(deep)
+    if container.format == "TIFF":
+        pixels = _tiff(container, channels, max_pixels)
+    else:
+        pixels = _picture(container, channels, max_pixels, shrink_to)
+    return pixels if depth == 8 else pixels.float()
+
+
+def _tiff(container: Container, channels: int, max_pixels: int) -> Tensor:
+    """Decode a TIFF, as a picture if it is one, else by its bands."""
+    picture = load_tiff(container, max_pixels)
+    if picture is None:
+        return _tensor(load_bands(container, channels, max_pixels, 8))
+    return _from_pillow(to_colour(picture, channels))
+
+
+def _picture(
     container: Container, channels: int, max_pixels: int, shrink_to: tuple[int, int] | None
 ) -> Tensor:
     """Decode, convert the colours and turn upright."""
-    if container.format == "TIFF":
-        image = _load_tiff(container, channels, max_pixels)
-    else:
-        with DECODERS[container.format](io.BytesIO(container.data)) as file:
-            _check_size((file.height, file.width), max_pixels)
-            if shrink_to and isinstance(file, JpegImagePlugin.JpegImageFile):
+    with open_picture(container, max_pixels) as file:
+        if isinstance(file, JpegImagePlugin.JpegImageFile):
+            if shrink_to:
                 _shrink(file, shrink_to, turned=container.orientation >= 5)
-            file.load()
-            image = to_colour(file, channels)
+            if file.mode == MODES[channels] and container.orientation == 1:
+                return _straight(file)
+        file.load()
+        image = to_colour(Picture(file), channels)
     if container.orientation > 1:
         image = image.transpose(UPRIGHT[container.orientation])
-    pixels = torch.from_numpy(np.array(image))  # a copy: the tensor owns its memory
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
-
-
-def _load_tiff(container: Container, channels: int, max_pixels: int) -> Image.Image:
-    """Load a TIFF, which Pillow turns upright by its orientation tag while loading.
-
-    Pillow warns of odd tags that do not matter here. Filters of warnings are shared by all threads,
-    hence the lock.
-    """
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with TiffImagePlugin.TiffImageFile(io.BytesIO(container.data)) as file:
-            _check_size((file.height, file.width), max_pixels)
-            file.info.pop("xmp", None)  # Pillow would look for an orientation there too
-            bits = 12 if file.tag_v2.get(BITS_PER_SAMPLE) == (12,) else 16
-            inverted = file.tag_v2.get(PHOTOMETRIC) == 0
-            file.load()
-            return to_colour(file, channels, bits, inverted)
+    return _from_pillow(image)
 
 
 def _shrink(file: JpegImagePlugin.JpegImageFile, wanted: tuple[int, int], turned: bool) -> None:
@@ -129,18 +128,29 @@ def _shrink(file: JpegImagePlugin.JpegImageFile, wanted: tuple[int, int], turned
     file.draft(None, (width, height))
 
 
-def _check_size(size: tuple[int, int] | None, max_pixels: int) -> None:
-    """Refuse an image without pixels or with too many; `size` is height, width."""
-    if size is None:
-        return
-    height, width = size
-    if height < 1 or width < 1:
-        raise RefusedError(f"the image has no pixels: {height}x{width}")
-    if height * width > max_pixels:
-        raise RefusedError(
-            f"{height}x{width} = {height * width} pixels, more than max_pixels={max_pixels};"
-            " make it smaller, or allow more"
-        )
+def _straight(file: ImageFile.ImageFile) -> Tensor:
+    """Let Pillow decode into memory of our own, which the tensor then shares: nothing is copied.
+
+    Pillow keeps four bytes for each pixel of RGB, the last of them unused; the tensor skips it.
+    """
+    width, height = file.size
+    pixels = np.empty((height, width, 1 if file.mode == "L" else 4), np.uint8)
+    place = (pixels, file.size, "raw", 0, (file.mode, 0, 1))
+    file.im = Image.core.map_buffer(*place)  # type: ignore[attr-defined]  # absent in its stubs
+    file.load()
+    return torch.from_numpy(pixels).permute(2, 0, 1)[: len(file.getbands())]
+
+
+def _from_pillow(image: Image.Image) -> Tensor:
+    """Copy a grey or RGB image: the tensor owns its memory."""
+    values = np.array(image)
+    return _tensor(values[..., None] if values.ndim == 2 else values)
+
+
+def _tensor(values: Values) -> Tensor:
+    """Make a tensor of levels [height, width, channels], copying only what does not own itself."""
+    owned = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
+    return torch.from_numpy(owned).permute(2, 0, 1)
 
 
 def _one_line(error: Exception) -> str:

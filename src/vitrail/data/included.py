@@ -51,7 +51,7 @@ def load_glyphs(folder: Traversable | None = None) -> Data:
         if len(tiles) != len(keys):
             raise _damaged(folder / part["sheet"], f"{len(tiles)} tiles instead of {len(keys)}")
         labels = np.repeat(np.arange(len(classes)), len(fonts))
-        splits[name] = Split(tuple(keys), tuple(labels.tolist()), _reader(tiles))
+        splits[name] = Split(tuple(keys), labels, _reader(tiles))
     return Data("glyphs", tuple(classes), splits, flips_safe=False)
 
 
@@ -70,7 +70,7 @@ def load_digits() -> Data:
         members[_digit_split(tile.tobytes())].append(place)
     splits = {}
     for name, places in members.items():
-        labels = tuple(int(bunch.target[place]) for place in places)
+        labels = np.asarray(bunch.target)[places].astype(np.int64)
         keys = tuple(
             f"{name}/{label}/{place:04d}.png" for place, label in zip(places, labels, strict=True)
         )

@@ -46,9 +46,12 @@ def _mix(x: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
 
 
-def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Shuffle 0 … n-1; another order for every (seed, epoch)."""
+def permutation(seed: int, epoch: int, n: int, stream: int = 0) -> NDArray[np.int64]:
+    """Shuffle 0 … n-1; another order for every (seed, epoch, stream)."""
     generator = np.random.Generator(
-        np.random.Philox(key=np.array([seed % 2**64, epoch], dtype=np.uint64))
+        np.random.Philox(
+            key=np.array([seed % 2**64, epoch], dtype=np.uint64),
+            counter=np.array([0, 0, 0, stream], dtype=np.uint64),
+        )
     )
     return generator.permutation(n)

@@ -1,217 +1,169 @@
-"""Batches in an order that is a pure function of (seed, position), with any number of workers.
+"""Batches in an order that is a function, with any number of workers, on any number of ranks.
 
-Training draws from one endless stream: the permutations of epoch 0, 1, 2 … one after the other.
-Batch k of size b takes the places k b … (k + 1) b - 1, so the position is one integer.
+`order` says which sample stands where, `workers` has them read beside the training. A rank is one
+of several processes that train together: each takes its part of every batch.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
-import torch
-from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from vitrail.data.augment import AugmentConfig, random_box
+from vitrail.data.cache import FittedImages, open_images
 from vitrail.data.dataset import Split
-from vitrail.data.keyed import permutation, uniform
-from vitrail.data.preprocess import Preprocess
-from vitrail.errors import DataError, ImageError
+from vitrail.data.images import (
+    Batch,
+    Failure,
+    FileImages,
+    Images,
+    Reader,
+    pixel_space,
+    pixel_type,
+    take_labels,
+)
+from vitrail.data.order import Order, cut_evenly, part_size
+from vitrail.data.sampling import ONCE_EACH, SamplingConfig
+from vitrail.data.workers import run_tasks
+from vitrail.errors import DataError, printable
 
-CACHE_LIMIT = 2**30  # bytes of decoded images that are kept in memory
+__all__ = [
+    "Batch",
+    "Failure",
+    "FileImages",
+    "Images",
+    "open_images",
+    "ordered_batches",
+    "require_each_once",
+    "train_batches",
+]
 
-Failure = tuple[str, str]  # (key, reason) of an image that cannot be used
-
-
-class Batch(NamedTuple):
-    """Images as they are after preprocessing, before augmentation. b may be less than asked for."""
-
-    images: UInt8[Tensor, "b c h w"]
-    labels: Int64[Tensor, " b"]
-    samples: NDArray[np.int64]  # b indexes into the split
-    epochs: NDArray[np.int64]  # b, how often each sample was seen before
-    failures: tuple[Failure, ...]  # what could not be decoded, and is not among the images
-
-
-@runtime_checkable
-class Images(Protocol):
-    """Decoded images of a split, by index."""
-
-    split: Split
-    preprocess: Preprocess
-
-    def load(self, i: int, box: NDArray[np.float64] | None) -> UInt8[Tensor, "c h w"]:
-        """Give image i; `box` holds the four numbers that choose a random crop."""
-
-
-class FileImages:
-    """Decodes each image when it is asked for."""
-
-    def __init__(
-        self, split: Split, preprocess: Preprocess, augment: AugmentConfig | None = None
-    ) -> None:
-        """`augment` says which random crops are taken; none if it is None."""
-        self.split = split
-        self.preprocess = preprocess
-        self.augment = augment or AugmentConfig()
-
-    def load(self, i: int, box: NDArray[np.float64] | None) -> UInt8[Tensor, "c h w"]:
-        """Read, decode and fit image i. Raises ImageError."""
-        key = self.split.keys[i]
-        data = self.split.read(i)
-        area = self.augment.crop_area
-        if box is None or area is None:
-            return self.preprocess.load(data, key)
-        image = self.preprocess.decode(data, key, detail=area[0] ** -0.5)
-        size, shape = (image.shape[1], image.shape[2]), self.preprocess.size
-        aspect = self.augment.crop_aspect
-        where = random_box(box, size, area, aspect, shape[1] / shape[0])
-        return self.preprocess.fit_box(image, where)
+Places = tuple[NDArray[np.int64], NDArray[np.int64]]  # samples and epochs of a batch
 
 
-class CachedImages:
-    """Holds every decoded image in memory; without random crops, which need the whole image."""
-
-    def __init__(
-        self, source: FileImages, images: UInt8[Tensor, "n c h w"], broken: dict[int, str]
-    ) -> None:
-        """`broken` gives the reason for each image that could not be decoded."""
-        self.split = source.split
-        self.preprocess = source.preprocess
-        self.images = images
-        self.broken = broken
-
-    def load(self, i: int, box: NDArray[np.float64] | None) -> UInt8[Tensor, "c h w"]:
-        """Give image i. Raises ImageError."""
-        if i in self.broken:
-            raise ImageError(self.broken[i])
-        return self.images[i]
+def _silent(message: str) -> None:
+    """Tell nobody."""
 
 
-class _Spans(Dataset[Batch]):
-    """Turns the places of a batch into the batch; runs in the workers."""
-
-    def __init__(self, images: Images, seed: int) -> None:
-        self.images = images
-        self.seed = seed
-
-    def __getitem__(self, span: tuple[int, int, bool]) -> Batch:
-        first, last, shuffled = span
-        n = len(self.images.split)
-        places = np.arange(first, last, dtype=np.int64)
-        if not shuffled:
-            return self._collect(places, np.zeros_like(places), None)
-        epochs = places // n
-        samples = np.array(
-            [_order(self.seed, int(e), n)[p % n] for e, p in zip(epochs, places, strict=True)]
-        )
-        return self._collect(samples, epochs, uniform("crop", self.seed, epochs, samples, 4))
-
-    def _collect(
-        self,
-        samples: NDArray[np.int64],
-        epochs: NDArray[np.int64],
-        boxes: NDArray[np.float64] | None,
-    ) -> Batch:
-        loaded, good, failures = [], [], []
-        for row, i in enumerate(samples.tolist()):
-            try:
-                loaded.append(self.images.load(i, None if boxes is None else boxes[row]))
-                good.append(row)
-            except ImageError as error:
-                failures.append((self.images.split.keys[i], str(error)))
-        size = (self.images.preprocess.channels, *self.images.preprocess.size)
-        images = torch.stack(loaded) if loaded else torch.empty(0, *size, dtype=torch.uint8)
-        labels = torch.tensor(
-            [self.images.split.labels[i] for i in samples[good]], dtype=torch.int64
-        )
-        return Batch(images, labels, samples[good], epochs[good], tuple(failures))
-
-
-@functools.lru_cache(maxsize=2)  # a batch can touch the end of one epoch and the start of the next
-def _order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    return permutation(seed, epoch, n)
-
-
-def train_batches(
-    images: Images, *, seed: int, batch_size: int, steps: range, workers: int
+def train_batches(  # noqa: PLR0913 - separate plain values; all but five are for large runs
+    images: Images,
+    *,
+    seed: int,
+    batch_size: int,
+    steps: range,
+    workers: int,
+    sampling: SamplingConfig = ONCE_EACH,
+    rank: int = 0,
+    ranks: int = 1,
+    tell: Callable[[str], None] = _silent,
 ) -> Iterator[Batch]:
     """Give the shuffled batches of these steps; the same ones for any number of workers.
 
+    Args:
+        batch_size: of all ranks together; each rank takes the same part of every batch.
+        tell: is told when a worker was killed or stopped, and is replaced.
     Raises:
-        DataError: not one image of a batch can be decoded.
+        ConfigError: the batch cannot be cut into ranks and repeats, or there are no weights.
+        DataError: not one image of this rank's part of a batch can be decoded, or workers die
+            again and again.
     """
-    spans = [(k * batch_size, (k + 1) * batch_size, True) for k in steps]
-    for batch in _load(images, seed, spans, workers):
-        if not len(batch.labels):
-            _, reason = batch.failures[0]  # it begins with the name of the image
-            raise DataError(f"{reason}; and no other image of its batch can be read either")
-        yield batch
+    assert 0 <= rank < ranks
+    part = part_size(batch_size, ranks, repeats=sampling.repeats)
+    order = Order(images.split, seed, sampling)
+    mine = slice(rank * part, (rank + 1) * part)
+
+    def places() -> Iterator[Places]:
+        for k in steps:
+            samples, epochs = order.batch(k, batch_size)
+            yield samples[mine], epochs[mine]
+
+    batches = _load(images, seed, places(), part, workers, tell)
+    return (_require_some(batch) for batch in batches)
 
 
-def ordered_batches(images: Images, *, batch_size: int, workers: int) -> Iterator[Batch]:
-    """Give every image once, in the order of the split."""
-    n = len(images.split)
-    spans = [(k, min(k + batch_size, n), False) for k in range(0, n, batch_size)]
-    yield from _load(images, 0, spans, workers)
+def ordered_batches(
+    images: Images,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    ranks: int = 1,
+    tell: Callable[[str], None] = _silent,
+) -> Iterator[Batch]:
+    """Give every image of the split once, in its order, without random crops.
+
+    Each rank gets a contiguous part of the split, and all of them equally many batches, of which
+    the last may be shorter than `batch_size`, or empty. `require_each_once` proves the whole.
+    """
+    assert 0 <= rank < ranks
+    spans = cut_evenly(len(images.split), rank, ranks, batch_size)
+    places = ((np.arange(*span), np.zeros(span[1] - span[0], np.int64)) for span in spans)
+    return _load(images, None, places, batch_size, workers, tell)
 
 
-def _load(images: Images, seed: int, spans: Sequence[object], workers: int) -> Iterable[Batch]:
-    if isinstance(images, CachedImages):
-        workers = 0  # there is nothing to decode
-    return DataLoader(
-        _Spans(images, seed),
-        sampler=spans,
-        batch_size=None,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        generator=torch.Generator(),  # its seed stays unused; the global one is left alone
+def require_each_once(
+    split: Split,
+    samples: Sequence[NDArray[np.int64]],
+    failures: Sequence[Sequence[Failure]],
+) -> None:
+    """Prove that the ranks together measured, or reported as unreadable, each image exactly once.
+
+    Args:
+        samples, failures: of each rank.
+    Raises:
+        DataError: names an image that is missing, or was measured twice.
+    """
+    counts = np.zeros(len(split), np.int64)
+    for part in samples:
+        np.add.at(counts, part, 1)
+    failed = [key for key, _ in chain.from_iterable(failures)]
+    if failed:
+        number = {key: i for i, key in enumerate(split.keys)}
+        np.add.at(counts, [number[key] for key in failed], 1)
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        i = int(wrong[0])
+        raise DataError(
+            f"{printable(split.keys[i])}: measured {counts[i]} times on {len(samples)} ranks, "
+            f"must be once (so are {len(wrong)} of {len(split)} images); "
+            "all ranks must see the same data"
+        )
+
+
+def _load(
+    images: Images,
+    seed: int | None,
+    places: Iterator[Places],
+    size: int,
+    workers: int,
+    tell: Callable[[str], None],
+) -> Iterator[Batch]:
+    """Read the images of each batch; `size` is the largest."""
+    if isinstance(images, FittedImages):  # there is nothing left to decode
+        yield from (images.batch(samples, epochs) for samples, epochs in places)
+        return
+    preprocess = images.preprocess
+    one = preprocess.channels * preprocess.size[0] * preprocess.size[1]
+    results = run_tasks(
+        Reader(images, seed),
+        (np.concatenate(each) for each in places),
+        workers=workers,
+        longest=2 * size,
+        room=size * one * pixel_type(preprocess).itemsize,
+        names=images.split.keys,
+        tell=tell,
     )
+    for task, room, (rows, pixels, failures) in results:
+        samples, epochs = task.reshape(2, -1)[:, rows]
+        if room is not None:
+            pixels = pixel_space(len(rows), preprocess, room).clone()
+        labels = take_labels(images.split.labels, samples)
+        yield Batch(pixels, labels, samples, epochs, failures)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _require_some(batch: Batch) -> Batch:
+    """Give a batch back. Raises DataError if nothing in it can be read."""
+    if not len(batch.labels):
+        _, reason = batch.failures[0]  # it begins with the name of the image
+        raise DataError(f"{reason}; and no other image of its batch can be read either")
     return batch
-
-
-def open_images(
-    split: Split, preprocess: Preprocess, augment: AugmentConfig, workers: int
-) -> Images:
-    """Prepare the images of a split; those that fit are decoded once and kept in memory.
-
-    Raises:
-        DataError: no image can be decoded.
-    """
-    images = FileImages(split, preprocess, augment)
-    size = len(split) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
-    if augment.crop_area is not None or size > CACHE_LIMIT:
-        _require_readable(images)
-        return images
-    return _cache(images, workers)
-
-
-def _cache(source: FileImages, workers: int) -> CachedImages:
-    size = (source.preprocess.channels, *source.preprocess.size)
-    images = torch.zeros(len(source.split), *size, dtype=torch.uint8)
-    index = {key: i for i, key in enumerate(source.split.keys)}
-    broken: dict[int, str] = {}
-    for batch in ordered_batches(source, batch_size=256, workers=workers):
-        images[torch.from_numpy(batch.samples)] = batch.images
-        broken |= {index[key]: reason for key, reason in batch.failures}
-    if len(broken) == len(source.split):
-        raise DataError(f"no readable image among {len(broken)}; the first: {broken[0]}")
-    return CachedImages(source, images, broken)
-
-
-def _require_readable(images: FileImages, tries: int = 32) -> None:
-    """Decode a few images spread over the split before hours are spent on it."""
-    reason, tries = "", min(tries, len(images.split))
-    for i in np.linspace(0, len(images.split) - 1, tries).astype(int):
-        try:
-            images.load(int(i), None)
-            return
-        except ImageError as error:
-            reason = reason or str(error)
-    raise DataError(f"no readable image among {tries} tried; the first: {reason}")

@@ -9,12 +9,13 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.decode import decode
+from vitrail.data.levels import Depth
+from vitrail.data.resize import Interpolation, resize
 from vitrail.errors import ConfigError
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -23,22 +24,25 @@ Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 class Preprocess(Config):
     """How an image becomes the input of a model.
 
-    The image is decoded (`vitrail.data.decode`), cut, resized in 8 bits with antialiasing, and
-    normalised: (x / 255 - mean) / std.
+    The image is decoded (`vitrail.data.decode`), cut, resized with antialiasing, and normalised:
+    (x / 255 - mean) / std. Up to there it is made of levels, 0 to 255: uint8 with depth 8, float32
+    with depth 16.
     """
 
     version: Literal[1] = 1
     """of these rules; a change that alters any pixel raises it"""
     size: tuple[int, int]
     """height and width of the input, pixels"""
-    channels: Literal[1, 3] = 3
-    """1: grey, 3: RGB"""
+    channels: int = Field(default=3, ge=1, le=1024)
+    """1: grey, 3: RGB; any other number: so many bands of a TIFF or .npy, as they stand"""
+    depth: Depth = 8
+    """8: pixels are rounded to 8 bits; 16: they are not"""
     resize: Literal["crop", "squash", "pad"] = "crop"
     """crop: the largest centred box of the input's shape; squash: the whole image, shape not kept;
     pad: the whole image, shape kept, borders filled"""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """of the height and of the width of the box that is kept; not for pad"""
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     """bicubic (a = -0.5) and bilinear are antialiased"""
     pad_fill: int = Field(default=127, ge=0, le=255)
     """grey level of the borders; only for pad"""
@@ -73,7 +77,8 @@ class Preprocess(Config):
             detail: pixels along a side that must be left, in units of what `fit` needs, when a
                 large JPEG is decoded smaller: 1 for `fit`, more for the boxes of random crops.
         Returns:
-            uint8 [channels, height, width]; its memory may be laid out channels last.
+            levels [channels, height, width], uint8 or float32 by `depth`; its memory may be laid
+            out channels last.
         Raises:
             ImageError: the image cannot be used.
         """
@@ -86,14 +91,15 @@ class Preprocess(Config):
             channels=self.channels,
             where=where,
             max_pixels=self.max_pixels,
+            depth=self.depth,
             shrink_to=wanted if self.shrink_on_load else None,
         )
 
     def fit(self, image: Tensor) -> Tensor:
-        """Bring a decoded image, uint8 [channels, any height, any width], to `size`, by `resize`.
+        """Bring a decoded image, levels [channels, any height, any width], to `size`, by `resize`.
 
-        An image that is smaller is enlarged. A side of the box never falls below one pixel, so that
-        every shape has a result.
+        The type stays. An image that is smaller is enlarged. A side of the box never falls below
+        one pixel, so that every shape has a result.
         """
         if self.resize == "pad":
             return self._letterbox(image)
@@ -112,22 +118,24 @@ class Preprocess(Config):
         return (height - rows) // 2, (width - columns) // 2, rows, columns
 
     def fit_box(self, image: Tensor, box: Box) -> Tensor:
-        """Cut `box` (top, left, height, width) from uint8 [channels, H, W] and resize it to `size`.
+        """Cut `box` (top, left, height, width) from levels [channels, H, W], resize it to `size`.
 
-        This is the path of random crops in training; the result is uint8 [channels, height, width].
+        This is the path of random crops in training; the type stays.
         """
         top, left, height, width = box
-        return self._resize(image[:, top : top + height, left : left + width], self.size)
+        part = image[:, top : top + height, left : left + width]
+        return resize(part, self.size, self.interpolation)
 
     def load(self, data: bytes, where: str) -> Tensor:
-        """Decode and fit: from an image file to uint8 [channels, height, width]."""
+        """Decode and fit: from an image file to levels [channels, height, width]."""
         return self.fit(self.decode(data, where))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 [..., channels, height, width] into the model's float32 input, same shape."""
+        """Turn levels [..., channels, height, width] into the model's float32 input, same shape."""
         scale = [1 / (255 * std) for std in self.std]
         offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
-        return images.float().mul_(_column(scale, images)).add_(_column(offset, images))
+        levels = images.to(torch.float32, copy=True)
+        return levels.mul_(_column(scale, images)).add_(_column(offset, images))
 
     def denormalise(self, images: Tensor) -> Tensor:
         """Undo `normalise`: float [..., channels, height, width] to uint8, rounded and clipped."""
@@ -138,8 +146,14 @@ class Preprocess(Config):
 
     @property
     def hash(self) -> str:
-        """Name this contract: the first 16 hexadecimal digits of the SHA-256 of its JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """Name this contract: the first 16 hexadecimal digits of the SHA-256 of its JSON.
+
+        A setting that came later, `depth`, is left out at its default: names do not change.
+        """
+        values = self.to_json()
+        if self.depth == 8:
+            del values["depth"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def require_equal(self, other: "Preprocess", where: str) -> None:
@@ -165,34 +179,15 @@ class Preprocess(Config):
         )
         top, left = (self.size[0] - inner[0]) // 2, (self.size[1] - inner[1]) // 2
         canvas = image.new_full((self.channels, *self.size), self.pad_fill)
-        canvas[:, top : top + inner[0], left : left + inner[1]] = self._resize(image, inner)
+        canvas[:, top : top + inner[0], left : left + inner[1]] = resize(
+            image, inner, self.interpolation
+        )
         return canvas
-
-    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resize uint8 [c, h, w] to `size`; the values do not depend on the memory layout.
-
-        Bicubic and bilinear: first along the rows, rounded to 8 bits, then along the columns.
-        """
-        if self.interpolation == "nearest":
-            rows, columns = _centres(image.shape[1], size[0]), _centres(image.shape[2], size[1])
-            return image[:, rows][:, :, columns].contiguous()
-        if size[1] == 1 and size[0] > 1:
-            # torch 2.13 gives wrong uint8 values for a width of 1, right ones for a height of 1.
-            row = self._resize(image.mT, (1, image.shape[1]))
-            return self._resize(row, (1, size[0])).mT.contiguous()
-        # Channels last is faster, and the only layout torch 2.13 takes for an output of 1x1.
-        batch = image[None].contiguous(memory_format=torch.channels_last)
-        return F.interpolate(batch, size, mode=self.interpolation, antialias=True)[0].contiguous()
 
 
 def _nearest(length: float, most: int) -> int:
     """Round to the nearest whole number of pixels, at least 1 and at most `most`; halves go up."""
     return min(most, max(1, math.floor(length + 0.5)))
-
-
-def _centres(source: int, target: int) -> Tensor:
-    """Give the source pixel below the centre of each target pixel, in whole numbers."""
-    return (2 * torch.arange(target) + 1) * source // (2 * target)
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ SIGNATURES = {  # the formats that are read
     "GIF": (b"GIF87a", b"GIF89a"),
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "NPY": (b"\x93NUMPY",),
 }
 REFUSED = {  # well-known files that are named in the error
     b"%PDF": "PDF",
@@ -21,7 +22,6 @@ REFUSED = {  # well-known files that are named in the error
     b"\xd7\xcd\xc6\x9a": "Windows metafile (WMF)",
     b"PK\x03\x04": "ZIP archive",
     b"\x1f\x8b": "gzip archive",
-    b"\x93NUMPY": "NumPy array",
     b"version https://git-lfs": "Git LFS pointer (run `git lfs pull`)",
 }
 MARKUP = {b"<svg": "SVG", b"<!doctype html": "HTML", b"<html": "HTML", b"<?xml": "XML"}
@@ -45,7 +45,7 @@ def recognise(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     raise RefusedError(
-        f"unsupported format: {_name(data)}; JPEG, PNG, WebP, GIF, TIFF and BMP are read"
+        f"unsupported format: {_name(data)}; JPEG, PNG, WebP, GIF, TIFF, BMP and .npy are read"
     )
 
 

@@ -1,20 +1,21 @@
 """Splits cut by content: the same images give the same split, whatever their names or order."""
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from vitrail.config import Config
-from vitrail.errors import DataError, ImageError
+from vitrail.data.dataset import Labels, LabelSets
+from vitrail.errors import DataError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Fractions(Config):
-    """How much of a folder without split folders is held back."""
+    """How much of data without splits is held back."""
 
     val: Fraction = 0.15
     """Part of each class held back to watch the training."""
@@ -34,69 +35,71 @@ class Fractions(Config):
 
 
 def split_by_content(
-    root: Path,
-    listed: dict[str, list[tuple[str, int]]],
+    where: str,
+    places: NDArray[np.int64],
+    digests: Sequence[bytes],
+    labels: Labels,
     classes: Sequence[str],
-    fractions: Fractions,
-) -> tuple[dict[str, list[tuple[str, int]]], tuple[str, ...]]:
-    """Cut `val`, and `test` unless it is there, from the training images of each class.
+    cuts: dict[str, float],
+) -> tuple[dict[str, NDArray[np.int64]], str]:
+    """Cut `val`, and perhaps `test`, from the training images of each class.
 
-    The files of a class are put in the order of a hash of (seed, content) and the first are held
-    back, so the split does not depend on names or order, and copies of one image stay together; an
-    image that stands in two classes stays in train.
+    The images of a class are put in the order of their digest and the first are held back, so the
+    split does not depend on names or order, and copies of one image stay together; an image that
+    stands in two classes stays in train, and so does one without a digest. Images that may have
+    several classes are cut as one group.
 
+    Args:
+        where: begins the error.
+        places: the samples to cut, as indexes into `labels`.
+        digests: of (seed, content) of each of them; empty where it cannot be read.
+        cuts: how much of each class goes to each new split, in this order.
     Returns:
-        the listings with all splits, and a note for people that says what was done.
+        the places of train and of each cut, and the sizes in words.
     Raises:
         DataError: a class has too few different images.
     """
-    cuts = {"val": fractions.val}
-    if "test" not in listed and fractions.test > 0:
-        cuts["test"] = fractions.test
-    digests = {key: _digest(root / key, fractions.seed) for key, _ in listed["train"]}
-    owners: dict[bytes, set[int]] = {}
-    for key, label in listed["train"]:
-        owners.setdefault(digests[key], set()).add(label)
-    result = {name: list(listing) for name, listing in listed.items() if name != "train"}
-    result |= {name: [] for name in ("train", *cuts)}
-    for label, name in enumerate(classes):
-        keys = [key for key, each in listed["train"] if each == label]
-        own = {key: digests[key] for key in keys if len(owners[digests[key]]) == 1}
-        for split, chosen in _cut_class(f"{root}: class {name!r}", keys, own, cuts).items():
-            result[split] += [(key, label) for key in chosen]
-    sizes = ", ".join(f"{name} {len(result[name])}" for name in ("train", *cuts))
-    return result, (f"split by file content with seed {fractions.seed}: {sizes} images",)
+    found: list[tuple[int, ...]] = [
+        tuple(np.atleast_1d(labels[i]).tolist()) for i in places.tolist()
+    ]
+    owners: dict[bytes, set[tuple[int, ...]]] = {}
+    for digest, label in zip(digests, found, strict=True):
+        owners.setdefault(digest, set()).add(label)
+    own = {row: digest for row, digest in enumerate(digests) if digest and len(owners[digest]) == 1}
+    where_to = np.zeros(len(places), np.int64)  # 0 is train, 1 the first cut …
+    if isinstance(labels, LabelSets):
+        _cut_group(where, own, list(cuts.items()), where_to)
+    else:
+        groups: list[dict[int, bytes]] = [{} for _ in classes]
+        for row, digest in own.items():
+            groups[found[row][0]][row] = digest
+        for name, mine in zip(classes, groups, strict=True):
+            _cut_group(f"{where}: class {name!r}", mine, list(cuts.items()), where_to)
+    parts = {name: places[where_to == k] for k, name in enumerate(("train", *cuts))}
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+    return parts, f"{sizes} images"
 
 
-def _cut_class(
-    where_from: str, keys: list[str], digests: dict[str, bytes], cuts: dict[str, float]
-) -> dict[str, list[str]]:
-    """Share the files of one class out over the splits; each keeps the order of `keys`.
-
-    Files without a digest (those that stand in another class too) stay in train.
-    """
+def _cut_group(
+    where: str,
+    digests: dict[int, bytes],
+    cuts: list[tuple[str, float]],
+    where_to: NDArray[np.int64],
+) -> None:
+    """Share the images of one class out over the splits, by writing each one's number."""
     ranks = sorted(set(digests.values()))  # copies of one image share a rank
     if len(ranks) < 1 + len(cuts):
+        names = ", ".join(name for name, _ in cuts)
         raise DataError(
-            f"{where_from} has {len(ranks)} different images; {1 + len(cuts)} are needed "
-            f"to cut {', '.join(cuts)} from them; add images or make split folders"
+            f"{where} has {len(ranks)} different images; {1 + len(cuts)} are needed "
+            f"to cut {names} from them; add images or make splits"
         )
-    where: dict[bytes, str] = {}
+    number: dict[bytes, int] = {}
     first = 0
-    for left, (split, fraction) in zip(range(len(cuts), 0, -1), cuts.items(), strict=True):
-        most = len(ranks) - first - left  # leaves one for each later split and for train
+    for k, (_, fraction) in enumerate(cuts, start=1):
+        most = len(ranks) - first - (len(cuts) - k + 1)  # leaves one for each later one and train
         size = min(most, max(1, int(fraction * len(ranks))))
-        where |= dict.fromkeys(ranks[first : first + size], split)
+        number |= dict.fromkeys(ranks[first : first + size], k)
         first += size
-    chosen: dict[str, list[str]] = {split: [] for split in ("train", *cuts)}
-    for key in keys:
-        chosen[where.get(digests.get(key, b""), "train")].append(key)
-    return chosen
-
-
-def _digest(path: Path, seed: int) -> bytes:
-    try:
-        content = hashlib.sha256(path.read_bytes()).digest()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
-    return hashlib.sha256(f"{seed}:".encode() + content).digest()
+    for row, digest in digests.items():
+        where_to[row] = number.get(digest, 0)

@@ -1,8 +1,11 @@
 """Run a trained model over a split and keep what it says."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from vitrail.data.dataset import Data, Split
+import numpy as np
+
+from vitrail.data.dataset import Data, LabelSets, Split
 from vitrail.data.loader import FileImages, ordered_batches
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, did_you_mean
@@ -65,13 +68,20 @@ def final_split(data: Data) -> str:
 
 def relabel(data: Data, split: Split, classes: tuple[str, ...]) -> Split:
     """Number the labels as the model does, by class name. Raises DataError."""
-    used = {data.classes[label] for label in split.labels}
-    unknown = [name for name in data.classes if name in used and name not in classes]
+    if isinstance(split.labels, LabelSets):
+        raise DataError(
+            f"data={data.name}: its images have several labels each; only data with one class for "
+            "each image can be measured yet"
+        )
+    used = split.counts(len(data.classes)) > 0
+    unknown = [
+        name for i, name in enumerate(data.classes) if used[i] and name not in classes
+    ]
     if unknown:
         raise DataError(
             f"data={data.name}: class {unknown[0]!r} is unknown to the model, which knows "
             f"{len(classes)} classes{did_you_mean(unknown[0], classes)}"
         )
     number = {name: i for i, name in enumerate(classes)}
-    labels = tuple(number[data.classes[label]] for label in split.labels)
-    return Split(split.keys, labels, split.read)
+    mapped = np.array([number.get(name, -1) for name in data.classes], np.int64)
+    return replace(split, labels=mapped[split.labels])

@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vitrail.data.dataset import Data
-from vitrail.data.sources import open_data, restrict
-from vitrail.data.splitting import Fractions
+from vitrail.data.sources import open_to_measure, restrict
 from vitrail.evaluate.measure import predict_split, require_split
 from vitrail.evaluate.summary import Summary, summarise
 from vitrail.models import Backbone
@@ -22,11 +21,10 @@ def open_run_data(run: Run, split: str = "") -> Data:
     Raises:
         DataError: images are missing.
     """
-    settings = run.read_json("config.json")["data"]
-    fractions = Fractions.parse(settings["fractions"], f"{run.path / 'config.json'}: fractions")
+    source = run.read_json("config.json")["data"]["source"]
     recorded = run.read_json("data.json")["splits"]
     wanted = {split: recorded[split]} if split in recorded else recorded
-    return restrict(open_data(settings["source"], fractions), wanted)
+    return restrict(open_to_measure(source), wanted)
 
 
 def evaluate_run(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -22,14 +23,14 @@ Picture = UInt8[np.ndarray, "_ _ 3"]  # height, width
 Heat = Float[np.ndarray, "_ _"]
 
 
-def to_picture(image: UInt8[Tensor, "c h w"]) -> Picture:
-    """Turn an image as `Preprocess.fit` gives it, grey or colour, into a picture.
+def to_picture(image: UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]) -> Picture:
+    """Turn an image as `Preprocess.fit` gives it into a picture; levels are rounded to 8 bits.
 
-    Raises:
-        ValueError: it has neither one nor three channels.
+    Of many bands the first three are shown as red, green and blue; of two the first, as grey.
     """
-    if image.shape[0] not in (1, 3):
-        raise ValueError(f"an image of {image.shape[0]} channels is no picture; it needs 1 or 3")
+    if len(image) not in (1, 3):
+        image = image[: 3 if len(image) > 3 else 1]
+    image = image.round().clamp(0, 255).to(torch.uint8) if image.is_floating_point() else image
     return image.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
 
 

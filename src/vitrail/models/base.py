@@ -72,6 +72,8 @@ class Backbone(nn.Module):
         config: the sizes that rebuild this model.
         name: the name it was created by, such as `vit_base_patch16_224`.
         classes: class names in the order of the logits; empty where nobody has named them.
+        multi_label: whether an image may have several classes, or none; each logit is then the
+            log-odds of its class (sigmoid), else they are compared with each other (softmax).
         preprocess: how an image file becomes the input, once trained; None before.
         loaded: what happened to each tensor, where the weights came from a file.
         stem_weight: the name of the kernel that reads the channels of the image.
@@ -81,6 +83,7 @@ class Backbone(nn.Module):
     config: BackboneConfig
     name: str = ""
     classes: tuple[str, ...] = ()
+    multi_label: bool = False
     preprocess: Config | None = None
     loaded: LoadReport | None = None
     stem_weight: str = "patch_embed.proj.weight"

@@ -1,4 +1,4 @@
-"""Classification: softmax cross-entropy against soft targets."""
+"""Classification: softmax cross-entropy against soft targets, or sigmoid for several labels."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.data.augment import AugmentConfig, Draw, augment, mix, mixup_weights
+from vitrail.data.augment import AugmentConfig, Draw, augment
 from vitrail.data.loader import Batch, Failure
+from vitrail.data.mixing import draw_mixing, mix_images, mix_targets
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import autocast
 from vitrail.errors import DataError
@@ -29,8 +30,9 @@ class Classify(nn.Module):
         classes: int,
         label_smoothing: float,
         seed: int,
+        multi_label: bool = False,
     ) -> None:
-        """`seed` keys the augmentation."""
+        """`seed` keys the augmentation; `multi_label`: an image may have any number of labels."""
         super().__init__()
         self.model = model
         self.preprocess = preprocess
@@ -38,11 +40,13 @@ class Classify(nn.Module):
         self.classes = classes
         self.label_smoothing = label_smoothing
         self.seed = seed
+        self.multi_label = multi_label
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Give the mean loss of a batch, and further figures to log (none here)."""
         images, targets = self.prepare(batch)
-        return soft_cross_entropy(self.model(images), targets), {}
+        cross_entropy = sigmoid_cross_entropy if self.multi_label else soft_cross_entropy
+        return cross_entropy(self.model(images), targets), {}
 
     def prepare(self, batch: Batch) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
         """Augment, normalise and mix images; smooth and mix targets."""
@@ -50,10 +54,14 @@ class Classify(nn.Module):
         draw = Draw(self.seed, batch.epochs, batch.samples)
         images = augment(batch.images.to(device), draw, self.augmentation)
         images = self.preprocess.normalise(images)
-        targets = smooth_targets(batch.labels.to(device), self.classes, self.label_smoothing)
-        if self.augmentation.mixup:
-            weights = mixup_weights(draw, self.augmentation.mixup)
-            images, targets = mix(images, weights), mix(targets, weights)
+        labels = batch.labels.to(device)
+        if self.multi_label:
+            targets = smooth_labels(labels, self.label_smoothing)
+        else:
+            targets = smooth_targets(labels, self.classes, self.label_smoothing)
+        mixing = draw_mixing(draw, self.augmentation, (images.shape[2], images.shape[3]))
+        if mixing is not None:
+            images, targets = mix_images(images, mixing), mix_targets(targets, mixing)
         return images, targets
 
 
@@ -68,6 +76,13 @@ def smooth_targets(
     return hot * (1 - smoothing) + smoothing / classes
 
 
+def smooth_labels(
+    labels: Integer[Tensor, "b classes"], smoothing: float
+) -> Float[Tensor, "b classes"]:
+    """Draw the answers 0 and 1 of each class towards a half: to s / 2 and 1 - s / 2."""
+    return labels.float() * (1 - smoothing) + smoothing / 2
+
+
 def soft_cross_entropy(
     logits: Float[Tensor, "b classes"], targets: Float[Tensor, "b classes"]
 ) -> Float[Tensor, ""]:
@@ -75,11 +90,18 @@ def soft_cross_entropy(
     return -(targets * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
+def sigmoid_cross_entropy(
+    logits: Float[Tensor, "b classes"], targets: Float[Tensor, "b classes"]
+) -> Float[Tensor, ""]:
+    """Mean over images and classes of the cross-entropy of each yes or no, in float32."""
+    return F.binary_cross_entropy_with_logits(logits.float(), targets)
+
+
 class Outputs(NamedTuple):
     """What a model says of a whole split, in its order. n readable images."""
 
     logits: Float[Tensor, "n classes"]  # float32, on the CPU
-    labels: Int64[Tensor, " n"]
+    labels: Int64[Tensor, " n"] | Int64[Tensor, "n classes"]  # 0 or 1 where there may be several
     samples: NDArray[np.int64]  # n indexes into the split
     failures: tuple[Failure, ...]
 

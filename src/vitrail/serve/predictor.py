@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from vitrail.data.preprocess import Preprocess
@@ -13,6 +13,7 @@ from vitrail.device import pick_device
 from vitrail.errors import ImageError, WeightsError
 from vitrail.weights.load import load_model
 
+Pixels = UInt8[Tensor, "c h w"] | Float32[Tensor, "c h w"]  # as `Preprocess.load` gives them
 ImageFile = str | Path | bytes  # a path, or the bytes of an image file
 
 
@@ -44,7 +45,7 @@ class Predictor:
         self.preprocess = self.model.preprocess
         self.classes = self.model.classes
 
-    def load(self, image: ImageFile, where: str | None = None) -> UInt8[Tensor, "c h w"]:
+    def load(self, image: ImageFile, where: str | None = None) -> Pixels:
         """Decode an image file and bring it to the model's size. Raises ImageError."""
         if isinstance(image, bytes):
             return self.preprocess.load(image, where or "image")
@@ -54,12 +55,12 @@ class Predictor:
             raise ImageError(f"{image}: {error.strerror or error}") from None
         return self.preprocess.load(data, where or str(image))
 
-    def logits(self, pixels: Sequence[UInt8[Tensor, "c h w"]]) -> Float[Tensor, "b classes"]:
+    def logits(self, pixels: Sequence[Pixels]) -> Float[Tensor, "b classes"]:
         """Classify what `load` gave."""
         with torch.no_grad():
             return self.model(self.inputs(pixels)).float().cpu()  # type: ignore[no-any-return]
 
-    def inputs(self, pixels: Sequence[UInt8[Tensor, "c h w"]]) -> Float[Tensor, "b c h w"]:
+    def inputs(self, pixels: Sequence[Pixels]) -> Float[Tensor, "b c h w"]:
         """Make the model's input of what `load` gave."""
         return self.preprocess.normalise(torch.stack(list(pixels)).to(self.device))
 
@@ -78,7 +79,8 @@ class Predictor:
 
     def guesses(self, logits: Float[Tensor, "b classes"], top_k: int = 5) -> list[list[Guess]]:
         """Turn logits into the likeliest classes of each row."""
-        best = logits.softmax(dim=-1).topk(min(top_k, len(self.classes)))
+        scores = logits.sigmoid() if self.model.multi_label else logits.softmax(dim=-1)
+        best = scores.topk(min(top_k, len(self.classes)))
         return [
             [Guess(self.classes[i], p) for p, i in zip(row.tolist(), index.tolist(), strict=True)]
             for row, index in zip(best.values, best.indices, strict=True)

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from vitrail.config import Config, describe
 from vitrail.data.augment import AugmentConfig
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.sampling import SamplingConfig
 from vitrail.data.splitting import Fractions
 from vitrail.device import Precision
 from vitrail.errors import ConfigError
@@ -16,17 +17,40 @@ from vitrail.models.registry import find_model, resize_model
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+LEAST_STD = 1e-6  # of a channel that varies; the smallest step of 16 bits is 1.5e-5
 
 
 class DataConfig(Config):
     """Which images, and how they are read."""
 
     source: str = "glyphs"
-    """glyphs, digits, or a folder: DIR/<class>/… or DIR/<split>/<class>/…"""
+    """glyphs, digits, a folder (DIR/<class>/… or DIR/<split>/<class>/…), a .csv, .tsv, .jsonl or
+    .parquet file, tar shards (DIR/{0000..0099}.tar), or hf://NAME."""
     fractions: Fractions = Fractions()
-    """How splits are cut from a folder that has none."""
+    """How splits are cut from data that have none."""
+    quarantine: str = "auto"
+    """List of images that are left out: a file, none, or auto: the one that `vitrail check` wrote
+    beside the data."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the training images of each class that is used."""
+    per_class: Positive | None = None
+    """So many training images of each class are used."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How often each image is drawn."""
+    check: bool = True
+    """Look for mistakes in the data before the training."""
+    cache: Literal["auto", "none", "ram", "disk"] = "auto"
+    """Where decoded images are kept: auto keeps in memory what is small."""
     workers: Count = 0
     """Processes that decode images beside the training; 0 decodes in between."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.per_class is not None and self.fraction != 1:
+            raise ValueError(
+                f"fraction={self.fraction} and per_class={self.per_class} exclude each other"
+            )
+        return self
 
 
 class ModelConfig(Config):
@@ -72,38 +96,73 @@ class ModelConfig(Config):
         )
 
 
+def _each(value: float | tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Give one value a channel."""
+    return value if isinstance(value, tuple) else (value,) * channels
+
+
 class InputConfig(Config):
     """How an image file becomes the model's input; with its image size, the whole contract."""
 
-    channels: Literal[1, 3] = 3
-    """3 for colour, 1 for grey."""
+    channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    """3 for colour, 1 for grey; any other number takes the bands of TIFF or .npy files."""
+    depth: Literal[8, 16] = 8
+    """16 keeps what images have beyond 8 bits."""
     resize: Literal["crop", "squash", "pad"] = "crop"
     """crop: shorter side to size, centre; squash: both sides; pad: longer side, rest filled."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """How pixels are resampled."""
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of the shorter side that the centre crop keeps."""
-    mean: float = 0.5
-    """Subtracted from every channel, of values in [0, 1]."""
-    std: Annotated[float, Field(gt=0)] = 0.5
-    """Divides every channel."""
+    mean: float | tuple[float, ...] = 0.5
+    """Subtracted from every channel, of values in [0, 1]; one value, or one a channel."""
+    std: float | tuple[float, ...] = 0.5
+    """Divides every channel; one value, or one a channel."""
+    normalise: Literal["given", "data"] = "given"
+    """given: mean and std as they stand; data: those of the training images."""
 
     @model_validator(mode="after")
     def _check(self) -> "InputConfig":
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if isinstance(value, tuple) and len(value) != self.channels:
+                raise ValueError(f"{name}={value} must have channels={self.channels} values, or 1")
+        if min(_each(self.std, self.channels)) <= 0:
+            raise ValueError(f"std={self.std} must be above 0")
         if self.resize == "pad" and self.crop_fraction != 1:
             raise ValueError(f"crop_fraction={self.crop_fraction} must be 1 with resize=pad")
         return self
 
+    def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "InputConfig":
+        """Fill in what was measured for `normalise="data"`, one value a channel, of 0 to 1.
+
+        Raises:
+            ConfigError: a channel does not vary, so that nothing can be divided by its std.
+        """
+        flat = [str(channel) for channel, value in enumerate(std) if value < LEAST_STD]
+        if flat:
+            raise ConfigError(
+                f"input.normalise=data: channel {', '.join(flat)} (from 0) has the same value in "
+                "all training pixels; leave it out of the images, or give input.mean and input.std"
+            )
+        return self.replace(mean=mean, std=std, normalise="given")
+
     def preprocess(self, size: tuple[int, int]) -> Preprocess:
-        """Give the contract for images of this (height, width)."""
+        """Give the contract for images of this (height, width).
+
+        Raises:
+            ConfigError: mean and std are still to be measured; see `with_statistics`.
+        """
+        if self.normalise == "data":
+            raise ConfigError("input.normalise=data: mean and std have not been measured yet")
         return Preprocess(
             size=size,
             channels=self.channels,
+            depth=self.depth,
             resize=self.resize,
             interpolation=self.interpolation,
             crop_fraction=self.crop_fraction,
-            mean=(self.mean,) * self.channels,
-            std=(self.std,) * self.channels,
+            mean=_each(self.mean, self.channels),
+            std=_each(self.std, self.channels),
         )
 
 

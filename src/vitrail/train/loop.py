@@ -9,17 +9,22 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from vitrail.data.dataset import Data
 from vitrail.data.keyed import uniform
 from vitrail.data.loader import Batch, ordered_batches, train_batches
-from vitrail.data.sources import absolute_source, open_data
+from vitrail.data.sources import absolute_source, quarantined
 from vitrail.device import autocast
-from vitrail.errors import DivergedError, RunError
-from vitrail.metrics import outcomes, top_k_accuracy
+from vitrail.errors import DivergedError
+from vitrail.metrics import mean_average_precision, outcomes, top_k_accuracy
 from vitrail.models import Backbone
-from vitrail.objectives.classify import collect_logits, smooth_targets, soft_cross_entropy
+from vitrail.objectives.classify import (
+    collect_logits,
+    sigmoid_cross_entropy,
+    smooth_targets,
+    soft_cross_entropy,
+)
 from vitrail.runs import Run
 from vitrail.train.config import RunConfig, checked
+from vitrail.train.data import describe_data, look_at, open_training, reopen_training
 from vitrail.train.display import Display, display
 from vitrail.train.ema import Ema
 from vitrail.train.environment import environment
@@ -40,12 +45,14 @@ def train(config: RunConfig, out: str | Path) -> Run:
     """
     source = absolute_source(config.data.source)  # the run will be used from other folders too
     config = checked(config, data=config.data.replace(source=source))
-    data = open_data(source, config.data.fractions)
+    left_out = quarantined(source, config.data.quarantine)
+    data = open_training(config, left_out)
     setup = set_up(config, data)
     run = Run.create(out)
     run.write_json("config.json", setup.config.to_json())
     run.write_json("environment.json", environment(setup.config.device))
-    run.write_json("data.json", describe_data(data))
+    run.write_json("data.json", describe_data(data, left_out))
+    look_at(data, setup)
     run_loop(run, setup)
     return run
 
@@ -64,10 +71,7 @@ def resume(path: str | Path, device: str | None = None) -> Run:
     if (run.path / "finished.json").exists():
         return run
     config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
-    data = open_data(config.data.source, config.data.fractions)
-    if not (run.path / "data.json").exists():  # the run was killed before it wrote it
-        run.write_json("data.json", describe_data(data))
-    require_same_data(run, data)
+    data = reopen_training(run, config)
     run_loop(run, set_up(config if device is None else checked(config, device=device), data))
     return run
 
@@ -84,19 +88,21 @@ def run_loop(run: Run, setup: Setup) -> None:
     )
 
     first, seconds = _restore(run, setup, optimizer, ema)
-    batches = train_batches(
-        setup.train_images,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        steps=range(first, setup.steps),
-        workers=config.data.workers,
-    )
     started, unreadable = time.monotonic() - seconds, set[str]()
     with (
         listening() as stop,
         display(setup.steps, first) as view,
         Mirror(run.path, first) as mirror,
     ):
+        batches = train_batches(
+            setup.train_images,
+            seed=config.seed,
+            batch_size=config.train.batch_size,
+            steps=range(first, setup.steps),
+            workers=config.data.workers,
+            sampling=config.data.sampling,
+            tell=view.say,
+        )
         if first == 0:
             validate(setup, ema, 0, limit=2)  # what would fail at the first measurement fails now
         for step, batch in zip(range(first, setup.steps), batches, strict=True):
@@ -144,7 +150,14 @@ def run_loop(run: Run, setup: Setup) -> None:
                 raise Stopped(stop.signum, done, run.path)
     assert isinstance(ema.model, Backbone)  # a copy of the model
     save_model(ema.model, run.path)
-    run.write_json("finished.json", {"steps": setup.steps, "seconds": time.monotonic() - started})
+    run.write_json(
+        "finished.json",
+        {
+            "steps": setup.steps,
+            "seconds": time.monotonic() - started,
+            "unreadable": len(unreadable),  # images that were left out since the run last began
+        },
+    )
 
 
 def due(done: int, every: int, steps: int) -> bool:
@@ -175,45 +188,18 @@ def validate(setup: Setup, ema: Ema, done: int, limit: int | None = None) -> dic
     outputs = collect_logits(
         ema.model, setup.preprocess, itertools.islice(batches, limit), config.precision
     )
-    targets = smooth_targets(outputs.labels, len(setup.data.classes), 0.0)
-    loss = require_finite(soft_cross_entropy(outputs.logits, targets).item(), done)
-    seen = outcomes(outputs.logits.numpy(), outputs.labels.numpy())
+    logits, labels = outputs.logits, outputs.labels
+    if setup.data.multi_label:
+        loss = sigmoid_cross_entropy(logits, labels.float())
+        figures = {"val_map": mean_average_precision(logits.numpy(), labels.numpy())}
+    else:
+        loss = soft_cross_entropy(logits, smooth_targets(labels, len(setup.data.classes), 0.0))
+        figures = {"val_top1": top_k_accuracy(outcomes(logits.numpy(), labels.numpy()), 1)}
     return {
-        "val_loss": loss,
-        "val_top1": top_k_accuracy(seen, 1),
-        "val_images": len(outputs.labels),
+        "val_loss": require_finite(loss.item(), done),
+        **figures,
+        "val_images": len(labels),
     }
-
-
-def describe_data(data: Data) -> dict[str, object]:
-    """Record what a data set is: its classes, and which image is in which split."""
-    return {
-        "name": data.name,
-        "classes": list(data.classes),
-        "notes": list(data.notes),
-        "splits": {name: list(split.keys) for name, split in data.splits.items()},
-    }
-
-
-def require_same_data(run: Run, data: Data) -> None:
-    """Refuse to go on with other images than the run began with.
-
-    Raises:
-        RunError: a class or a split differs.
-    """
-    recorded, current = run.read_json("data.json"), describe_data(data)
-    if recorded["classes"] != current["classes"]:
-        raise RunError(f"{run.path}: the classes of the data have changed since the run began")
-    for name, keys in current["splits"].items():  # type: ignore[attr-defined]
-        before = recorded["splits"].get(name, [])
-        if before != keys:
-            changed = sorted(set(before) ^ set(keys))
-            example = f", such as {changed[0]!r}" if changed else ""
-            raise RunError(
-                f"{run.path}: the {name} images have changed since the run began "
-                f"({len(before)} then, {len(keys)} now{example}); "
-                f"restore them or train anew"
-            )
 
 
 def _restore(
@@ -246,4 +232,5 @@ def _report_unreadable(batch: Batch, known: set[str], view: Display) -> None:
 
 def _progress_line(setup: Setup, done: int, figures: dict[str, float]) -> str:
     epoch = f"epoch {setup.epoch_of(done):.1f}"
-    return f"{epoch}: val top-1 {figures['val_top1']:.1%}, val loss {figures['val_loss']:.3f}"
+    name, figure = ("mAP", "val_map") if setup.data.multi_label else ("top-1", "val_top1")
+    return f"{epoch}: val {name} {figures[figure]:.1%}, val loss {figures['val_loss']:.3f}"

@@ -1,17 +1,23 @@
 """From settings to everything that the loop needs."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
 
+from vitrail.data.augment import AugmentConfig
 from vitrail.data.dataset import Data
-from vitrail.data.loader import Images, open_images
+from vitrail.data.loader import FileImages, Images, open_images, ordered_batches
 from vitrail.data.preprocess import Preprocess
+from vitrail.data.statistics import channel_statistics
 from vitrail.device import pick_device, pick_precision
 from vitrail.models import ALIASES, Backbone, build_model
 from vitrail.objectives.classify import Classify
-from vitrail.train.config import RunConfig, checked
+from vitrail.train.config import InputConfig, RunConfig, checked
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,16 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         config,
         device=str(device),
         precision=pick_precision(config.precision, device),
-        augment=config.augment.replace(flip=config.augment.flip and data.flips_safe),
+        augment=allowed(config.augment, data),
     )
+    if config.input.normalise == "data":
+        config = checked(config, input=_measured(config, data))
     sizes = config.model.resolve(len(data.classes), config.input.channels)
     torch.manual_seed(config.seed)
     model = build_model(sizes)
     model.name = ALIASES.get(config.model.name, config.model.name)
     model.classes = data.classes
+    model.multi_label = data.multi_label
     preprocess = config.input.preprocess(model.config.image_size)
     model.preprocess = preprocess
     augmentation = config.augment
@@ -74,15 +83,47 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         classes=len(data.classes),
         label_smoothing=config.train.label_smoothing,
         seed=config.seed,
+        multi_label=data.multi_label,
     )
-    workers = config.data.workers
+    train, val = data.splits["train"], data.splits["val"]
+    workers, cache = config.data.workers, config.data.cache
     return Setup(
         config=config,
         data=data,
         model=model,
         objective=objective,
-        train_images=open_images(data.splits["train"], preprocess, augmentation, workers),
+        train_images=open_images(train, preprocess, augmentation, workers, cache),
         val_images=open_images(
-            data.splits["val"], preprocess, augmentation.replace(crop_area=None), workers
+            val, preprocess, augmentation.replace(crop_area=None), workers, cache
         ),
     )
+
+
+def allowed(augment: AugmentConfig, data: Data) -> AugmentConfig:
+    """Turn mirroring off where it would make another class, as of letters."""
+    return augment if data.flips_safe else augment.replace(flip=False, flip_vertical=False)
+
+
+def _measured(config: RunConfig, data: Data) -> InputConfig:
+    """Take mean and standard deviation of the training images, as the model would see them.
+
+    Raises:
+        ConfigError: a channel does not vary.
+        DataError: no image can be read.
+    """
+    size = config.model.resolve(len(data.classes), config.input.channels).image_size
+    plain = config.input.replace(normalise="given").preprocess(size)
+    images = FileImages(data.splits["train"], plain)
+    batches = ordered_batches(images, batch_size=64, workers=config.data.workers)
+    total = len(images.split)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("measure the training images", total=total)
+
+        def pixels() -> Iterator[Tensor]:
+            for batch in batches:
+                progress.advance(task, len(batch.labels) + len(batch.failures))
+                yield from batch.images
+
+        found = channel_statistics(pixels())
+    return config.input.with_statistics(found.mean, found.std)

@@ -54,6 +54,7 @@ def adapt(foreign: Foreign, wanted: Wanted, where: str, format: str) -> Backbone
     model.name = foreign.name
     model.classes = head.classes
     model.preprocess = _preprocess(foreign, config)
+    model.multi_label = foreign.multi_label and head.rows is not None
     notes = list(foreign.notes)
     if head.rows is not None and config.classes and not foreign.classes:
         notes.append("the file does not name its classes; they are numbered")
@@ -181,8 +182,10 @@ def _unused(model: Backbone, foreign: Foreign, where: str) -> list[Row]:
 def _preprocess(foreign: Foreign, config: BackboneConfig) -> Preprocess | None:
     """Bring the contract to the model's image size and channels."""
     given = foreign.preprocess
-    if given is None or config.in_channels not in (1, 3):
+    if given is None:
         return None
+    if given.channels != config.in_channels and config.in_channels not in (1, 3):
+        return None  # nothing is known of the other bands
     if given.size != config.image_size:
         given = given.replace(size=config.image_size)
     if given.channels == config.in_channels:

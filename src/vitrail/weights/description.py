@@ -19,6 +19,7 @@ class Description:
     config: BackboneConfig
     classes: tuple[str, ...]
     preprocess: Preprocess | None
+    multi_label: bool = False
 
 
 def describe(model: Backbone) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def describe(model: Backbone) -> dict[str, Any]:
         "architecture": model.config.to_json(),
         "classes": list(model.classes),
         "preprocess": None if model.preprocess is None else model.preprocess.to_json(),
+        **({"multi_label": True} if model.multi_label else {}),
     }
 
 
@@ -59,6 +61,7 @@ def parse_description(values: Mapping[str, Any], where: str) -> Description:
         config,
         _classes(values, config, where),
         None if optional else Preprocess.parse(given, f"{where}: preprocess"),
+        values.get("multi_label") is True,
     )
 
 

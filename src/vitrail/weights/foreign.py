@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitrail.data.preprocess import Preprocess
 from vitrail.models import Backbone, BackboneConfig
+from vitrail.weights.description import Description
 from vitrail.weights.source import Source
 
 
@@ -22,6 +23,27 @@ class Foreign:
     preprocess: Preprocess | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)  # foreign name: why it is not needed
     notes: tuple[str, ...] = ()  # what the file left open, and what was assumed
+    multi_label: bool = False  # whether an image may have several of the classes
+
+    @classmethod
+    def of(
+        cls,
+        about: Description,
+        tensors: Mapping[str, Tensor],
+        dropped: Mapping[str, str] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> "Foreign":
+        """Join what a file says of a model with its tensors."""
+        return cls(
+            about.config,
+            tensors,
+            about.name,
+            about.classes,
+            about.preprocess,
+            dropped or {},
+            notes,
+            about.multi_label,
+        )
 
 
 @dataclass(frozen=True)

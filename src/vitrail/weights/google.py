@@ -73,7 +73,7 @@ def read(source: Source) -> Foreign:
     found = rules(about.config, layout)
     _check_shapes(found, about.config, tensors, source.where)
     ours, dropped = read_by(found, tensors, unused, source.where)
-    return Foreign(about.config, ours, about.name, about.classes, about.preprocess, dropped, notes)
+    return Foreign.of(about, ours, dropped, notes)
 
 
 def write(model: Backbone, path: Path) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def read(source: Source) -> Foreign:
     by = rules(about.config, family, split=split)
     ours, dropped = read_by(by, tensors, unused(about.config), source.where)
     dropped = {names[plain]: why for plain, why in dropped.items()}
-    return Foreign(about.config, ours, about.name, about.classes, about.preprocess, dropped, notes)
+    return Foreign.of(about, ours, dropped, notes)
 
 
 def _from_config(source: Source, names: Mapping[str, str]) -> tuple[Description, tuple[str, ...]]:

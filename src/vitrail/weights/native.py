@@ -29,7 +29,7 @@ def read_native(path: Path) -> Foreign:
     weights = path / "model.safetensors"
     rules = [same(name) for name in state_names(about.config)]
     tensors, _ = read_by(rules, read_tensors(weights), {}, str(weights))
-    return Foreign(about.config, tensors, about.name, about.classes, about.preprocess)
+    return Foreign.of(about, tensors)
 
 
 def write_native(model: Backbone, path: Path) -> tuple[str, ...]:

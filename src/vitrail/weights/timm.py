@@ -94,9 +94,7 @@ def read(source: Source) -> Foreign:
     if isinstance(about.config, ViTConfig) and about.config.positions == "sincos":
         unused["pos_embed"] = "computed from the sizes"
     tensors, dropped = read_by(rules(about.config), source.tensors, unused, source.where)
-    return Foreign(
-        about.config, tensors, about.name, about.classes, about.preprocess, dropped, notes
-    )
+    return Foreign.of(about, tensors, dropped, notes)
 
 
 def write(model: Backbone, path: Path) -> tuple[str, ...]:

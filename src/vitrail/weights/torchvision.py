@@ -51,7 +51,7 @@ def read(source: Source) -> Foreign:
         about = parse_description(source.own, where)
         _require(about.config, f"{where}: {WHOSE}")
         ours, dropped = read_by(rules(about.config), tensors, UNUSED, where)
-        return Foreign(about.config, ours, about.name, about.classes, about.preprocess, dropped)
+        return Foreign.of(about, ours, dropped)
     if source.has(SWIN_MARK):
         config: BackboneConfig = infer_swin(tensors, where, source.trained_size)
         notes: tuple[str, ...] = () if source.trained_size else (SIZE_NOTE,)

@@ -1,0 +1,63 @@
+"""Settings on a command line: short names, and what one of them means for the others."""
+
+from vitrail.errors import UsageError
+from vitrail.train.config import ModelConfig, RunConfig
+
+# What everybody uses has a short name; every other setting has its place in the tree.
+SHORT_FLAGS = {
+    "--data": "--data.source",
+    "--model": "--model.name",
+    "--image-size": "--model.image-size",
+    "--patch-size": "--model.patch-size",
+    "--epochs": "--train.epochs",
+    "--batch-size": "--train.batch-size",
+    "--lr": "--train.lr",
+    "--workers": "--data.workers",
+}
+
+
+def take(args: list[str], names: tuple[str, ...], command: str) -> tuple[dict[str, str], list[str]]:
+    """Take the flags that are not settings out of a command line. Raises UsageError."""
+    taken, rest, waiting = {}, [], list(args)
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        if flag not in names:
+            rest.append(flag + equals + value)
+            continue
+        if not equals:
+            if not waiting:
+                raise UsageError(f"{command}: {flag} needs a value")
+            value = waiting.pop(0)
+        taken[flag] = value
+    return taken, rest
+
+
+def lengthen(arg: str) -> str:
+    """Give a short flag its place in the tree."""
+    flag, equals, value = arg.partition("=")
+    return SHORT_FLAGS.get(flag, flag) + equals + value
+
+
+def value_of(args: list[str], flag: str) -> str:
+    """Find the value of a flag, or give nothing."""
+    for i, arg in enumerate(args):
+        if arg == flag and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.partition("=")[2]
+    return ""
+
+
+def adapt(base: RunConfig, rest: list[str]) -> RunConfig:
+    """Let what is asked for by name or length replace all that the base says of it.
+
+    Another model brings its own sizes, not those that the base chose for its model; a shorter
+    training gets a warm-up that fits, unless one is asked for too.
+    """
+    name, epochs = value_of(rest, "--model.name"), value_of(rest, "--train.epochs")
+    if name and name != base.model.name:
+        base = base.replace(model=ModelConfig(name=name))
+    try:
+        return base.replace(train=base.train.lasting(float(epochs))) if epochs else base
+    except ValueError:  # not a number above 0: the parser says so
+        return base
