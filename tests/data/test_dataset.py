@@ -50,7 +50,9 @@ def test_label_sets() -> None:
     sets = LabelSets.of([[2, 0, 2], [], [1]], 3)
     assert [each.tolist() for each in sets] == [[0, 2], [], [1]]
     assert [each.tolist() for each in sets.take(np.array([2, 0]))] == [[1], [0, 2]]
-    assert sets.hot(np.array([0, 1])).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert sets.hot().tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert [each.tolist() for each in sets.take(np.array([1, 0, 0]))] == [[], [0, 2], [0, 2]]
+    assert len(sets.take(np.array([], np.int64))) == 0
     split = Split(("a", "b", "c"), sets, lambda i: b"")
     assert split.counts(4).tolist() == [1, 1, 1, 0]
     assert Data("x", ("p", "q", "r"), {"train": split}).multi_label

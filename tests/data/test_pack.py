@@ -246,7 +246,7 @@ def test_another_plan_is_refused(source: Path, tmp_path: Path) -> None:
     assert hashes(target) == whole
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '"digest"'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"digest"', "[" * 100_000])
 def test_a_plan_that_is_none(source: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "pack.json").write_text(text)
     with pytest.raises(DataError, match=r"pack\.json: cannot be read; name a new folder"):

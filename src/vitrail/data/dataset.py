@@ -110,13 +110,16 @@ class LabelSets:
 
     def take(self, places: NDArray[np.int64]) -> "LabelSets":
         """Give the samples at these places, in this order."""
-        return LabelSets.of((self[i].tolist() for i in places.tolist()), self.classes)
+        starts = np.where(places > 0, self.ends[places - 1], 0)
+        lengths = self.ends[places] - starts
+        ends = np.cumsum(lengths)
+        within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
+        return LabelSets(self.values[np.repeat(starts, lengths) + within], ends, self.classes)
 
-    def hot(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Give b x classes: 1 where a sample has the class."""
-        result = np.zeros((len(places), self.classes), np.uint8)
-        for row, i in enumerate(places.tolist()):
-            result[row, self[i]] = 1
+    def hot(self) -> NDArray[np.int64]:
+        """Give [n, classes]: 1 where a sample has the class, else 0."""
+        result = np.zeros((len(self), self.classes), np.int64)
+        result[np.repeat(np.arange(len(self)), np.diff(self.ends, prepend=0)), self.values] = 1
         return result
 
 

@@ -139,7 +139,4 @@ def take_labels(labels: Labels, samples: NDArray[np.int64]) -> Tensor:
     """Give the labels of samples: one number each, or 0 or 1 for each class."""
     if not isinstance(labels, LabelSets):
         return torch.from_numpy(labels[samples].astype(np.int64))
-    chosen = labels.take(samples)
-    hot = np.zeros((len(samples), labels.classes), np.int64)
-    hot[np.repeat(np.arange(len(samples)), np.diff(chosen.ends, prepend=0)), chosen.values] = 1
-    return torch.from_numpy(hot)
+    return torch.from_numpy(labels.take(samples).hot())

@@ -57,8 +57,8 @@ def pack(
     """Copy a data set into `target` as `train-000000.tar` …, and prove that nothing changed.
 
     The bytes of the images stay as they are; what the quarantine list beside the source names is
-    left out. Run again after a crash, it writes only the parts that
-    are missing, and the files are the same to the bit.
+    left out. Run again after a crash, it writes only the parts that are missing, and the files are
+    the same to the bit.
 
     Args:
         target: a new folder, or one that an interrupted pack of the same data left.
@@ -132,7 +132,7 @@ def _begin(source: str, target: Path, format: str, data: Data, plan: Plan) -> No
         try:
             there = json.loads(path.read_bytes())
             same = (there["digest"], there["format"]) == (plan.digest, format)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path}: cannot be read; name a new folder") from None
         if not same:
             raise DataError(

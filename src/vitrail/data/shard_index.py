@@ -65,7 +65,7 @@ def _cached(shards: Shards) -> Path:
 
 def _stored(shards: Shards) -> Iterator[ShardIndex]:
     """Give the indexes that may know these shards, the likeliest first."""
-    if not shards.remote and (beside := read_index(Path(shards.base, INDEX_NAME))):
+    if not shards.remote and (beside := read_index(Path(shards.path(INDEX_NAME)))):
         yield beside
     if cached := read_index(_cached(shards)):
         yield cached
@@ -157,7 +157,7 @@ def _store(shards: Shards, index: ShardIndex) -> None:
     """Store an index beside its shards or in the cache; shards of an earlier one are kept in it."""
     places = [_cached(shards)]
     if not shards.remote:
-        places.insert(0, Path(shards.base, INDEX_NAME))
+        places.insert(0, Path(shards.path(INDEX_NAME)))
     for path in places:
         try:
             write_index(path, _with_others(shards, index, path))

@@ -1,20 +1,18 @@
 """Which shards a string names: `DIR/{0000..0099}.tar`, `DIR/*.tar`, one `.tar`, or a folder."""
 
 import glob
-import itertools
 import json
-import math
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from vitrail.data.braces import SHARDS, expand_braces
 from vitrail.data.naming import SPLIT_NAMES, is_image_name, natural_order
 from vitrail.data.remote import Found, find, is_http, is_remote, list_folder, search
 from vitrail.errors import DataError
 
-SHARDS = 100_000  # that one string may name
 PLAN_NAME = "pack.json"  # what `vitrail data pack` wrote, or is about to write
 ENDINGS = (
     ".tar",
@@ -24,8 +22,7 @@ ENDINGS = (
     ".tar.xz",
     ".tar.zst",
 )  # all but the first refused
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+PLAN_LIMIT = 1 << 20  # bytes of it that are read
 _MAGIC = re.compile(r"[*?\[{]")
 _WORDS = re.compile(r"[^A-Za-z]+")
 
@@ -70,10 +67,11 @@ def find_shards(source: str) -> Shards:
     if is_remote(path):
         return _find_remote(path, query)
     if os.path.isdir(path):
-        base, paths = path, [f"{path}/{name}" for name in _shards_of(path)]
-        _require_finished(path, len(paths))
+        base = path.rstrip("/")
+        paths = [f"{base}/{name}" for name in _shards_of(path)]
+        _require_finished(base, len(paths))
     elif os.path.lexists(path):
-        base, paths = os.path.dirname(path), [path]
+        base, paths = os.path.dirname(path).rstrip("/"), [path]
     else:
         base = _base(path)
         paths = []
@@ -97,37 +95,6 @@ def split_of(name: str) -> str:
     return ""
 
 
-def expand_braces(pattern: str) -> list[str]:
-    """Write out `{0000..0099}` and `{a,b}`, several of them in every combination.
-
-    Raises:
-        DataError: braces within braces, another form, or too many shards.
-    """
-    parts = _BRACES.split(pattern)  # text and inside of braces, in turn
-    if any("{" in text or "}" in text for text in parts[::2]):
-        raise DataError(f"{pattern}: braces do not close, or stand within braces")
-    choices = [_choices(part, pattern) if i % 2 else [part] for i, part in enumerate(parts)]
-    if math.prod(map(len, choices)) > SHARDS:
-        raise DataError(f"{pattern}: names more than {SHARDS} shards")
-    return ["".join(each) for each in itertools.product(*choices)]
-
-
-def _choices(inside: str, pattern: str) -> list[str]:
-    ends = _RANGE.fullmatch(inside)
-    if ends is None:
-        if "," not in inside:
-            raise DataError(f"{pattern}: {{{inside}}} must be {{0000..0099}} or {{a,b}}")
-        return inside.split(",")
-    if max(len(end) for end in ends.groups()) > 18:
-        raise DataError(f"{pattern}: {{{inside}}} has too many digits")
-    first, last = map(int, ends.groups())
-    if not first <= last < first + SHARDS:
-        raise DataError(f"{pattern}: {{{inside}}} must rise, over at most {SHARDS} shards")
-    padded = any(len(end) > 1 and end[0] == "0" for end in ends.groups())
-    width = len(ends[2]) if padded else 0
-    return [f"{i:0{width}d}" for i in range(first, last + 1)]
-
-
 def _without_query(source: str) -> tuple[str, str]:
     """Give a path, absolute if it is local, and what stands behind the `?` of a web address."""
     if is_http(source):
@@ -140,10 +107,13 @@ def _without_query(source: str) -> tuple[str, str]:
 
 def _require_finished(folder: str, count: int) -> None:
     """Refuse what an interrupted `vitrail data pack` left. Raises DataError."""
+    path = f"{folder}/{PLAN_NAME}"
+    if not os.path.isfile(path):
+        return
     try:
-        with open(f"{folder}/{PLAN_NAME}", "rb") as file:
-            parts = json.loads(file.read())["parts"]
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is another file
+        with open(path, "rb") as file:
+            parts = json.loads(file.read(PLAN_LIMIT))["parts"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is another file
         return
     if isinstance(parts, int) and count < parts:
         raise DataError(

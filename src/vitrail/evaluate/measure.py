@@ -74,9 +74,7 @@ def relabel(data: Data, split: Split, classes: tuple[str, ...]) -> Split:
             "each image can be measured yet"
         )
     used = split.counts(len(data.classes)) > 0
-    unknown = [
-        name for i, name in enumerate(data.classes) if used[i] and name not in classes
-    ]
+    unknown = [name for i, name in enumerate(data.classes) if used[i] and name not in classes]
     if unknown:
         raise DataError(
             f"data={data.name}: class {unknown[0]!r} is unknown to the model, which knows "

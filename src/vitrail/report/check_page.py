@@ -1,17 +1,13 @@
 """The page of a check: one HTML file that loads nothing and runs nothing."""
 
-import base64
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vitrail.data.check.report import CheckReport
 from vitrail.files import write_atomic
 from vitrail.report import check_plots, check_views
 from vitrail.report.check_pictures import Thumbnails
+from vitrail.report.page import render_page
 from vitrail.report.text import visible
 
 
@@ -28,37 +24,7 @@ def write_check_page(path: Path, report: CheckReport, source: str) -> None:
 
 def render_check(report: CheckReport, source: str) -> str:
     """Give the page as one HTML document; images are read again for it."""
-    style = _style()
-    template = _templates().get_template("check.html")
-    return template.render(_context(report, source), style=style, policy=_policy(style))
-
-
-@cache
-def _templates() -> Environment:
-    """Load the templates. Everything that is inserted is escaped; a missing name is an error."""
-    return Environment(
-        loader=PackageLoader("vitrail.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _style() -> str:
-    """Read the style of all reports, and what this page adds; HTML has to escape nothing in it."""
-    folder = Path(__file__).parent / "templates"
-    names = ("report.css", "check.css")
-    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
-def _policy(style: str) -> str:
-    """Allow this style sheet and pictures inside the file; forbid everything else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return render_page("check.html", ("report.css", "check.css"), _context(report, source))
 
 
 def _context(report: CheckReport, source: str) -> dict[str, Any]:

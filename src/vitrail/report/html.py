@@ -1,15 +1,11 @@
 """Writes the report: one HTML file that loads nothing and runs nothing."""
 
-import base64
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from vitrail.files import write_atomic
 from vitrail.report.content import ReportContent
+from vitrail.report.page import render_page
 from vitrail.report.text import flat, percent, visible
 
 
@@ -25,36 +21,7 @@ def write_report(path: Path, content: ReportContent) -> None:
 
 def render(content: ReportContent) -> str:
     """Give the report as one HTML document."""
-    style = _style()
-    template = _templates().get_template("report.html")
-    return template.render(_context(content), style=style, policy=_policy(style))
-
-
-@cache
-def _templates() -> Environment:
-    """Load the templates. Everything that is inserted is escaped; a missing name is an error."""
-    return Environment(
-        loader=PackageLoader("vitrail.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _style() -> str:
-    """Read the style sheet without comments; it holds nothing that HTML would have to escape."""
-    path = Path(__file__).parent / "templates" / "report.css"
-    return path.read_text(encoding="utf-8")
-
-
-def _policy(style: str) -> str:
-    """Allow this style sheet and pictures inside the file; forbid everything else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return render_page("report.html", ("report.css",), _context(content))
 
 
 def _context(content: ReportContent) -> dict[str, Any]:

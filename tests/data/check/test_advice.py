@@ -85,8 +85,8 @@ def test_long_images_are_padded_and_not_cut() -> None:
 
 def test_uneven_classes_are_balanced() -> None:
     files = [encode(picture(i)) for i in range(12)]
-    assert "--data.balance sqrt" in flags(survey_of(files, [0] * 11 + [1]))
-    assert "--data.balance" not in flags(survey_of(files, [0] * 10 + [1] * 2))
+    assert "--data.sampling.balance sqrt" in flags(survey_of(files, [0] * 11 + [1]))
+    assert "--data.sampling.balance" not in flags(survey_of(files, [0] * 10 + [1] * 2))
 
 
 def test_few_images_are_varied_more_than_many() -> None:

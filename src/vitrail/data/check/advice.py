@@ -126,9 +126,9 @@ def _balance(survey: Survey) -> Iterator[Advice]:
     ratio = imbalance(survey.counts(survey.names.index(name)))
     if ratio > VERY_UNEVEN and not survey.data.multi_label:
         yield Advice(
-            "--data.balance sqrt",
+            "--data.sampling.balance sqrt",
             f"the largest class has {ratio:,.0f} times the images of the smallest "
-            "(--data.balance class draws all equally often)",
+            "(--data.sampling.balance class draws all equally often)",
         )
 
 

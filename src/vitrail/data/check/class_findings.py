@@ -110,7 +110,7 @@ def _imbalance(data: Data, counts: Counts) -> Iterator[Finding]:
     severity: Severity = "warning" if ratio > VERY_UNEVEN and not data.multi_label else "note"
     advice = "accuracy hides the small classes; look at balanced accuracy and each class"
     if severity == "warning":
-        advice = "draw small classes more often with --data.balance, and look at balanced accuracy"
+        advice = "draw small classes more often (--data.sampling.balance sqrt); look at each class"
     yield Finding(
         kind="imbalance",
         severity=severity,

@@ -21,6 +21,11 @@ class Header(NamedTuple):
     orientation: int  # EXIF, 1 to 8
     channels: int  # to decode it with: 3, or the number of bands of what is no picture
 
+    @property
+    def deep(self) -> bool:
+        """Whether values may have more than 8 bits."""
+        return "16" in self.mode or "band" in self.mode or self.mode in ("I", "F")
+
 
 def read_header(container: Container) -> Header:
     """Read the header of an image file; of one that cannot be read, nothing is known."""

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
+from torch import Tensor
 
 from vitrail.data.check.class_findings import class_findings
 from vitrail.data.check.finding import SEVERITIES, Finding, Image, Item, Severity, plural
@@ -51,7 +52,7 @@ def _sample(survey: Survey, preprocess: Preprocess, images: int) -> Iterator[Fin
         except ImageError as error:
             cases["broken"].append(Item(str(error).removeprefix(f"{image.key}: "), (image,)))
             continue
-        if pixels.float().std(dim=(1, 2), correction=0).max() < FLAT:
+        if _is_blank(pixels, preprocess):
             cases["blank"].append(Item("of one colour", (image,)))
         first = seen.setdefault(hashlib.sha256(data).digest(), image)
         if first.split != image.split:
@@ -66,3 +67,10 @@ def _sample(survey: Survey, preprocess: Preprocess, images: int) -> Iterator[Fin
                 advice="`vitrail check` finds all of them, and lists what is to be left out",
                 items=tuple(found),
             )
+
+
+def _is_blank(pixels: Tensor, preprocess: Preprocess) -> bool:
+    """Whether an image shows nothing; of 16 bits, measurements may use a small part."""
+    if preprocess.depth == 16:
+        return bool(pixels.min() == pixels.max())
+    return bool(pixels.float().std(dim=(1, 2), correction=0).max() < FLAT)

@@ -1,6 +1,7 @@
 """What is kept of each image that was looked at: under 400 bytes, whatever its size."""
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,11 @@ def examine(data: bytes, where: str, max_pixels: int) -> Record:
     except RefusedError as error:
         raise ImageError(f"{where}: {error}") from None
     header = read_header(container)
-    decoded = decode(data, channels=header.channels, where=where, max_pixels=max_pixels)
-    planes = np.ascontiguousarray(decoded.numpy())  # channels height width
+    depth: Literal[8, 16] = 16 if header.deep else 8
+    decoded = decode(
+        data, channels=header.channels, where=where, max_pixels=max_pixels, depth=depth
+    ).numpy()
+    planes = np.ascontiguousarray(np.rint(decoded), np.uint8)  # channels height width
     record: Record = np.zeros(1, RECORD)[0]
     record["status"] = GOOD
     record["format"] = container.format
@@ -70,6 +74,8 @@ def examine(data: bytes, where: str, max_pixels: int) -> Record:
     record["sha256"] = _digest(data)
     record["pixels"] = _digest(np.array(planes.shape).tobytes(), planes.data)
     _summarise(record, _as_colour(planes))
+    # Measurements of 16 bits may use a small part of their range: only one value is blank there.
+    record["blank"] = np.ptp(decoded) == 0 if header.deep else record["std"].max() < FLAT
     return record
 
 
@@ -115,7 +121,6 @@ def _summarise(record: Record, planes: NDArray[np.uint8]) -> None:
     mean = counts @ levels / total
     record["mean"] = mean
     record["std"] = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 0))
-    record["blank"] = record["std"].max() < FLAT
     double = (2 * THUMB, 2 * THUMB)
     small = image.resize(double, Image.Resampling.BILINEAR, reducing_gap=2)
     quick = np.asarray(small).transpose(2, 0, 1)
