@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests import torchvision_operators
 
 from vitrail.data.augment import AugmentConfig, Draw, policy_layers
-from vitrail.data.operations import apply
+from vitrail.data.augmentation.operations import apply
 
 BATCH, ROUNDS = 64, 15
 VITRAIL = {

@@ -23,15 +23,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from vitrail.data.augment import AugmentConfig
-from vitrail.data.cache import open_images
 from vitrail.data.dataset import Names, Split
 from vitrail.data.folder import FileReader
-from vitrail.data.images import FileImages, Images
 from vitrail.data.keyed import uniform
 from vitrail.data.loader import train_batches
-from vitrail.data.order import Order
+from vitrail.data.loading.cache import open_images
+from vitrail.data.loading.images import FileImages, Images
+from vitrail.data.loading.order import Order
+from vitrail.data.loading.sampling import ONCE_EACH, SamplingConfig
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sampling import ONCE_EACH, SamplingConfig
 
 ROUNDS = 7
 IMAGENET = 1_281_167

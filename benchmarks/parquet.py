@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitrail.data import parquet_reader
+from vitrail.data.arrow import parquet_reader
+from vitrail.data.arrow.hub import list_hub
+from vitrail.data.arrow.parquet import list_parquet
+from vitrail.data.arrow.parquet_writer import write_part
 from vitrail.data.folder import list_folder
-from vitrail.data.hub import list_hub
-from vitrail.data.parquet import list_parquet
-from vitrail.data.parquet_writer import write_part
 
 ROUNDS = 7
 SIZE = 50_000  # bytes of an image

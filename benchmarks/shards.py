@@ -25,18 +25,18 @@ import torch
 from PIL import Image
 
 from vitrail.data.dataset import Names, Split
-from vitrail.data.images import FileImages
 from vitrail.data.keyed import permutation, uniform
-from vitrail.data.pack import pack
+from vitrail.data.loading.images import FileImages
+from vitrail.data.packing.pack import pack
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.shard_table import Entry, ShardIndex, Table, write_index
+from vitrail.data.shards.members import BLOCK, walk
+from vitrail.data.shards.table import Entry, ShardIndex, Table, write_index
 from vitrail.data.sources import open_to_measure
-from vitrail.data.tar_index import BLOCK, walk
 
 ROUNDS, SHARDS, DECODED = 9, 1000, 1000
 OPENING = """
 import resource, sys, time
-from vitrail.data.shards import list_shards
+from vitrail.data.shards.source import list_shards
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before, start = resident(), time.perf_counter()

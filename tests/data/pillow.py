@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from vitrail.data.operations import Layer
+from vitrail.data.augmentation.operations import Layer
 
 BILINEAR = Image.Resampling.BILINEAR
 AMOUNTS: dict[str, tuple[float, ...]] = {
@@ -32,7 +32,7 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
 
 
 def oracle(name: str, image: Image.Image, amount: float, fill: int = 128) -> Image.Image:
-    """Apply an operation of `vitrail.data.operations.OPERATIONS` with Pillow."""
+    """Apply an operation of `vitrail.data.augmentation.operations.OPERATIONS` with Pillow."""
     enhance = {
         "Color": ImageEnhance.Color,
         "Contrast": ImageEnhance.Contrast,

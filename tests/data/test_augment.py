@@ -20,8 +20,8 @@ from vitrail.data.augment import (
     policy_layers,
     random_box,
 )
-from vitrail.data.mixing import mix, mixup_weights
-from vitrail.data.operations import apply
+from vitrail.data.augmentation.mixing import mix, mixup_weights
+from vitrail.data.augmentation.operations import apply
 from vitrail.errors import ConfigError
 
 HEIGHT, WIDTH = 33, 48

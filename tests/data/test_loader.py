@@ -10,9 +10,7 @@ from PIL import Image
 
 from tests.data.images import noise, save
 from tests.data.samples import make_split, photo
-from vitrail.data import cache
 from vitrail.data.augment import AugmentConfig
-from vitrail.data.cache import FittedImages
 from vitrail.data.dataset import Split
 from vitrail.data.folder import FileReader
 from vitrail.data.keyed import permutation
@@ -24,6 +22,8 @@ from vitrail.data.loader import (
     ordered_batches,
     train_batches,
 )
+from vitrail.data.loading import cache
+from vitrail.data.loading.cache import FittedImages
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError
 

@@ -13,11 +13,12 @@ import pytest
 
 from tests.data.tars import image, numbered, tar_bytes
 from tests.data.web import Web, serving
-from vitrail.data import remote, shard_index
+from vitrail.data import remote
 from vitrail.data.listing import Listing
 from vitrail.data.remote import Found, find, is_remote, list_folder, read_range, search
-from vitrail.data.shard_index import INDEX_NAME
-from vitrail.data.shards import list_shards, matches
+from vitrail.data.shards import index as shard_index
+from vitrail.data.shards.index import INDEX_NAME
+from vitrail.data.shards.source import list_shards, matches
 from vitrail.data.sources import list_source
 from vitrail.errors import DataError, ImageError
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.data.augment import AugmentConfig, Draw, augment
+from vitrail.data.augmentation.mixing import draw_mixing, mixup_weights
 from vitrail.data.loader import Batch
-from vitrail.data.mixing import draw_mixing, mixup_weights
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError
 from vitrail.objectives.classify import (

@@ -82,7 +82,7 @@ def require_one_path(predictor: Predictor, files: list[bytes], folder: Path) -> 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_one_path_for_every_mode_and_orientation(
+def test_d3_one_path_for_every_mode_and_orientation(
     orientation: int, predictor: Predictor, tmp_path: Path
 ) -> None:
     require_one_path(predictor, [make(orientation)[0] for make in MODES.values()], tmp_path)
@@ -93,7 +93,7 @@ def test_one_path_for_every_format(predictor: Predictor, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_explain_sees_what_predict_sees_in_every_mode_and_orientation(
+def test_d3_explain_sees_what_predict_sees_in_every_mode_and_orientation(
     orientation: int, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []

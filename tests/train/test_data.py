@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.train.helpers import assert_same_run, curve, paint, tiny_config
+from vitrail.data.loading.sampling import SamplingConfig
 from vitrail.data.quarantine import write_quarantine
-from vitrail.data.sampling import SamplingConfig
 from vitrail.errors import ConfigError, DataError, RunError
 from vitrail.evaluate.measure import final_split
 from vitrail.evaluate.run import evaluate_run, open_run_data
@@ -49,7 +49,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what is left out ---
 
 
-def test_the_rest_trains_as_if_broken_images_were_not_there(tmp_path: Path) -> None:
+def test_d1_the_rest_trains_as_if_broken_images_were_not_there(tmp_path: Path) -> None:
     for name in ("clean", "broken"):
         paint(tmp_path / name / "photos")
     for key in BROKEN:

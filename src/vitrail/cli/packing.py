@@ -39,7 +39,7 @@ def _pack(
             stay as they are.
         seed: of the order of the images, and of the cut.
     """
-    from vitrail.data.pack import pack as copy
+    from vitrail.data.packing.pack import pack as copy
     from vitrail.data.splitting import Fractions
 
     if shard_mb < 1:

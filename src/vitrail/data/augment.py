@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vitrail.config import Config
-from vitrail.data import policies
+from vitrail.data.augmentation import policies
+from vitrail.data.augmentation.operations import Layer, apply
+from vitrail.data.augmentation.points import Pixels
 from vitrail.data.keyed import uniform
-from vitrail.data.operations import Layer, apply
-from vitrail.data.points import Pixels
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Policy = Literal["none", "randaugment", "randaugment-increasing", "trivialaugment", "3-augment"]

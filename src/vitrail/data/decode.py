@@ -11,13 +11,13 @@ import torch
 from PIL import Image, ImageFile, JpegImagePlugin
 from torch import Tensor
 
-from vitrail.data.bands import load_bands
-from vitrail.data.colour import to_colour
-from vitrail.data.containers import Container, open_container
-from vitrail.data.deep import load_deep
-from vitrail.data.levels import Depth, Values, check_size
-from vitrail.data.pictures import Picture, load_tiff, open_picture
-from vitrail.data.recognise import RefusedError
+from vitrail.data.formats.bands import load_bands
+from vitrail.data.formats.colour import to_colour
+from vitrail.data.formats.containers import Container, open_container
+from vitrail.data.formats.deep import load_deep
+from vitrail.data.formats.levels import Depth, Values, check_size
+from vitrail.data.formats.pictures import Picture, load_tiff, open_picture
+from vitrail.data.formats.recognise import RefusedError
 from vitrail.errors import ImageError
 
 UPRIGHT = {

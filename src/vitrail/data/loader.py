@@ -10,9 +10,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.cache import FittedImages, open_images
 from vitrail.data.dataset import Split
-from vitrail.data.images import (
+from vitrail.data.loading.cache import FittedImages, open_images
+from vitrail.data.loading.images import (
     Batch,
     Failure,
     FileImages,
@@ -22,9 +22,9 @@ from vitrail.data.images import (
     pixel_type,
     take_labels,
 )
-from vitrail.data.order import Order, cut_evenly, part_size
-from vitrail.data.sampling import ONCE_EACH, SamplingConfig
-from vitrail.data.workers import run_tasks
+from vitrail.data.loading.order import Order, cut_evenly, part_size
+from vitrail.data.loading.sampling import ONCE_EACH, SamplingConfig
+from vitrail.data.loading.workers import run_tasks
 from vitrail.errors import DataError, printable
 
 __all__ = [

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.decode import decode
-from vitrail.data.levels import Depth
-from vitrail.data.resize import Interpolation, resize
+from vitrail.data.formats.levels import Depth
+from vitrail.data.formats.resize import Interpolation, resize
 from vitrail.errors import ConfigError
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.data import folder, hub, manifest, parquet, shards
+from vitrail.data import folder, manifest
+from vitrail.data.arrow import hub, parquet
 from vitrail.data.dataset import Data, Labels, LabelSets, Split
 from vitrail.data.included import load_digits, load_glyphs
 from vitrail.data.listing import Listing, arrange, measure_all
 from vitrail.data.quarantine import default_quarantine, read_quarantine
+from vitrail.data.shards import source as shards
 from vitrail.data.splitting import Fractions
 from vitrail.errors import DataError, did_you_mean
 

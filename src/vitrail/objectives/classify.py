@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.data.augment import AugmentConfig, Draw, augment
+from vitrail.data.augmentation.mixing import draw_mixing, mix_images, mix_targets
 from vitrail.data.loader import Batch, Failure
-from vitrail.data.mixing import draw_mixing, mix_images, mix_targets
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import autocast
 from vitrail.errors import DataError

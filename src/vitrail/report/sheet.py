@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.data.dataset import Data, LabelSets, Split
-from vitrail.data.images import Batch, FileImages, Reader, take_labels
-from vitrail.data.order import Order
+from vitrail.data.loading.images import Batch, FileImages, Reader, take_labels
+from vitrail.data.loading.order import Order
 from vitrail.errors import DataError
 from vitrail.explain.panels import table
 from vitrail.explain.render import Picture, enlarge, to_picture

@@ -6,8 +6,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from vitrail.config import Config, describe
 from vitrail.data.augment import AugmentConfig
+from vitrail.data.loading.sampling import SamplingConfig
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sampling import SamplingConfig
 from vitrail.data.splitting import Fractions
 from vitrail.device import Precision
 from vitrail.errors import ConfigError

@@ -5,9 +5,9 @@ import re
 import warnings
 from typing import NamedTuple
 
-from vitrail.data import bands, npy, tiff
-from vitrail.data.containers import Container
-from vitrail.data.pictures import DECODERS, MOST_SAMPLES
+from vitrail.data.formats import bands, npy, tiff
+from vitrail.data.formats.containers import Container
+from vitrail.data.formats.pictures import DECODERS, MOST_SAMPLES
 
 COLOURS = ("LA", "RGB", "RGBA")  # modes in which Pillow hides that a file has 16 bits
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitrail.data.check.header import read_header
-from vitrail.data.containers import open_container
 from vitrail.data.decode import decode
-from vitrail.data.recognise import RefusedError
+from vitrail.data.formats.containers import open_container
+from vitrail.data.formats.recognise import RefusedError
 from vitrail.errors import ImageError
 
 THUMB = 16  # rows and columns of the grey thumbnail

@@ -1,0 +1,1 @@
+"""Copies of data sets in a few large files, proved equal."""

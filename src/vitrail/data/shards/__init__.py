@@ -1,0 +1,1 @@
+"""Tar shards, read at any place by an index."""
