@@ -111,6 +111,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+def cache_folder() -> Path:
+    """Give the user's folder for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(base)) / "vitrail"
+
+
 def plain_name(name: str) -> str:
     """Make a harmless file name of any text; different texts may share one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "unnamed"

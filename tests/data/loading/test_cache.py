@@ -267,7 +267,8 @@ def test_the_folder_of_the_user(
     assert len(caches(tmp_path / "xdg" / "vitrail" / "decoded")) == 1
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert filling.default_folder() == tmp_path / ".cache" / "vitrail" / "decoded"
+    open_images(split, PREPROCESS, PLAIN, 0, "disk")
+    assert len(caches(tmp_path / ".cache" / "vitrail" / "decoded")) == 1
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])

@@ -254,7 +254,8 @@ results = run_tasks(
     lambda task, room, seen: 0, (np.array([i]) for i in range(50)),
     workers=2, longest=1, room=8, names=("x",) * 50, tell=lambda message: None,
 )
-next(results)
+for _ in range(6):  # both have worked, so both are set up
+    next(results)
 pids = [each.pid for each in multiprocessing.active_children()]
 os.kill(pids[0], signal.SIGSTOP)
 sys.stdout.write(" ".join(map(str, pids)) + "\\n")

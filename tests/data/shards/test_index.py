@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from tests.data.tars import image, numbered, write_set, write_tar
 from vitrail.data.listing import Listing
 from vitrail.data.shards import index as shard_index
-from vitrail.data.shards.index import INDEX_NAME, cache_folder, open_index
+from vitrail.data.shards.index import INDEX_NAME, open_index
 from vitrail.data.shards.names import find_shards
 from vitrail.data.shards.samples import Job, index_shard
 from vitrail.data.shards.source import list_shards
 from vitrail.data.shards.table import ShardIndex, read_index, write_index
 from vitrail.errors import DataError
+from vitrail.files import cache_folder
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -16,7 +16,6 @@ from vitrail.data.augment import AugmentConfig
 from vitrail.data.dataset import Split
 from vitrail.data.loading.decoded import Decoded
 from vitrail.data.loading.filling import (
-    default_folder,
     estimate_bytes,
     fill_disk,
     fill_memory,
@@ -26,6 +25,7 @@ from vitrail.data.loading.filling import (
 from vitrail.data.loading.images import Batch, FileImages, Images, take_labels
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ImageError
+from vitrail.files import cache_folder
 
 CACHE_LIMIT = 2**30  # bytes of decoded images that `auto` keeps in memory
 
@@ -115,7 +115,7 @@ def open_images(
         require_readable(images)
         return images
     if cache == "disk":
-        decoded = fill_disk(images, workers, folder or default_folder())
+        decoded = fill_disk(images, workers, folder or cache_folder() / "decoded")
     else:
         if cache == "ram":
             require_memory(estimate_bytes(images))

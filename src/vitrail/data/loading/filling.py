@@ -97,12 +97,6 @@ def fill_disk(images: FileImages, workers: int, folder: Path) -> Decoded:
     return found
 
 
-def default_folder() -> Path:
-    """Give the place of disk caches: vitrail/decoded in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "vitrail" / "decoded"
-
-
 def _write(path: Path, images: FileImages, workers: int) -> None:
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a run that was killed
         left.unlink()

@@ -22,7 +22,7 @@ from vitrail.data.shards.names import Shards
 from vitrail.data.shards.samples import Job, index_shard, opened
 from vitrail.data.shards.table import ShardIndex, read_index, write_index
 from vitrail.errors import DataError, StorageError
-from vitrail.files import write_atomic
+from vitrail.files import cache_folder, write_atomic
 
 INDEX_NAME = "vitrail-index.safetensors"
 INDEX_LIMIT = 1 << 30  # bytes of an index that is fetched
@@ -50,12 +50,6 @@ def open_index(shards: Shards) -> ShardIndex:
     if missing or not fresh:
         _store(shards, result)
     return result
-
-
-def cache_folder() -> Path:
-    """Give the folder for what can be made again."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "vitrail"
 
 
 def _cached(shards: Shards) -> Path:
