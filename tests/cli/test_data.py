@@ -36,6 +36,10 @@ def test_help(capsys: Captured) -> None:
         ("data show glyphs --images 0", "--images=0: must be a whole number from 1 to 100"),
         ("data show glyphs --epochs", "--epochs needs a value"),
         ("data show glyphs --augment.mixupp 1", "did you mean '--augment.mixup'"),
+        (
+            "data show glyphs --augreg medium",
+            "--augreg=medium: no such level; did you mean 'medium",
+        ),
         ("data show absent", "data='absent': no such file or folder"),
     ],
 )

@@ -8,12 +8,14 @@ import pytest
 from tests.train.helpers import paint
 from vitrail.cli import main
 from vitrail.cli.demo import _free, _is_stopped, _taken
-from vitrail.cli.settings import adapt
+from vitrail.cli.flags import parse
+from vitrail.cli.settings import adapt, vary
 from vitrail.cli.training import _read_config
 from vitrail.data.sources import open_data
-from vitrail.errors import ConfigError
+from vitrail.errors import ConfigError, UsageError
 from vitrail.recipes import find_recipe
 from vitrail.runs import Run
+from vitrail.train.config import RunConfig
 from vitrail.train.setup import set_up
 
 
@@ -74,3 +76,18 @@ def test_the_demo_goes_on_only_with_its_own_kind(tmp_path: Path) -> None:
 def test_the_demo_refuses_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--data", "photos"]) == 2
     assert "vitrail train --data photos" in capsys.readouterr().err
+
+
+def test_augreg_levels_are_a_start() -> None:
+    base = vary(find_recipe("photos", "x"), "medium2")
+    assert (base.augment.policy, base.augment.magnitude, base.augment.mixup) == (
+        "randaugment",
+        15.0,
+        0.5,
+    )
+    assert base.augment.crop_area == (0.35, 1.0)  # what the level says nothing of stays
+    config = parse(RunConfig, ["--augment.mixup", "0.1"], "train", default=base)
+    assert (config.augment.mixup, config.augment.magnitude) == (0.1, 15.0)
+    assert vary(base, None) == base
+    with pytest.raises(UsageError, match="--augreg=strong: no such level; did you mean 'strong"):
+        vary(base, "strong")

@@ -1,6 +1,7 @@
 """Settings on a command line: short names, and what one of them means for the others."""
 
-from vitrail.errors import UsageError
+from vitrail.data.augmentation.policies import AUGREG
+from vitrail.errors import UsageError, did_you_mean
 from vitrail.train.config import ModelConfig, RunConfig
 
 # What everybody uses has a short name; every other setting has its place in the tree.
@@ -61,3 +62,19 @@ def adapt(base: RunConfig, rest: list[str]) -> RunConfig:
         return base.replace(train=base.train.lasting(float(epochs))) if epochs else base
     except ValueError:  # not a number above 0: the parser says so
         return base
+
+
+def vary(base: RunConfig, level: str | None) -> RunConfig:
+    """Take one of AugReg's levels of augmentation, over which single settings may still be given.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    if level is None:
+        return base
+    if level not in AUGREG:
+        raise UsageError(
+            f"--augreg={level}: no such level{did_you_mean(level, AUGREG)}; "
+            f"there is {', '.join(AUGREG)}"
+        )
+    return base.replace(augment=base.augment.replace(**AUGREG[level]))

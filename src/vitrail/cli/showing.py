@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
-from vitrail.cli.settings import adapt, lengthen, take
+from vitrail.cli.settings import adapt, lengthen, take, vary
 from vitrail.errors import UsageError, printable
 from vitrail.train.config import RunConfig
 
@@ -16,6 +16,7 @@ HELP = """usage: vitrail data show DATA [settings]
   --images N        rows, 8
   --epochs N        varied columns, 5
   --recipe NAME     settings to start from; every setting of `vitrail train` can be given too
+  --augreg LEVEL    augmentation to start from, as of `vitrail train`
 """
 
 
@@ -33,10 +34,14 @@ def show(args: list[str]) -> None:
     source, own = args[0], args[1:]
     if source.startswith("-"):
         raise UsageError(f"data show: {source}: name the data first: vitrail data show DATA")
-    special, rest = take(own, ("--out", "--images", "--epochs", "--recipe"), "data show")
+    special, rest = take(
+        own, ("--out", "--images", "--epochs", "--recipe", "--augreg"), "data show"
+    )
     rest = [*map(lengthen, rest), "--data.source", source]
     base = find_recipe(special.get("--recipe"), source)
-    config = parse(RunConfig, rest, "data show", default=adapt(base, rest))
+    config = parse(
+        RunConfig, rest, "data show", default=vary(adapt(base, rest), special.get("--augreg"))
+    )
     place = absolute_source(source)
     config = config.replace(data=config.data.replace(source=place))
     data = open_training(config, quarantined(place, config.data.quarantine))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
-from vitrail.cli.settings import SHORT_FLAGS, adapt, lengthen, take, value_of
+from vitrail.cli.settings import SHORT_FLAGS, adapt, lengthen, take, value_of, vary
+from vitrail.data.augmentation.policies import AUGREG
 from vitrail.data.sources import BUILTIN
 from vitrail.errors import ConfigError, UsageError, printable
 from vitrail.train.config import RunConfig
 
-TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config", "--device")
+TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config", "--device", "--augreg")
 
 
 def train(args: list[str]) -> None:
@@ -35,7 +36,9 @@ def train(args: list[str]) -> None:
             base = _read_config(Path(special["--config"]))
         else:
             base = find_recipe(special.get("--recipe"), value_of(rest, "--data.source"))
-        config = parse(RunConfig, rest, "train", default=adapt(base, rest))
+        config = parse(
+            RunConfig, rest, "train", default=vary(adapt(base, rest), special.get("--augreg"))
+        )
         _require_data(special, rest)
         if "--out" not in special:
             raise UsageError(
@@ -73,5 +76,6 @@ def _train_help(recipes: list[str]) -> None:
     OUT.print("  --out RUN         a new folder for the run")
     OUT.print(f"  --recipe NAME     settings to start from: {', '.join(recipes)}")
     OUT.print("  --config FILE     settings to start from: the config.json of another run")
+    OUT.print(f"  --augreg LEVEL    augmentation to start from: {', '.join(AUGREG)}")
     OUT.print("  --resume RUN      go on with a run that was stopped\n")
     OUT.print("short flags: " + ", ".join(SHORT_FLAGS) + "\n")
