@@ -8,6 +8,7 @@ after the other; the table gives the median rate and the median of the ratios to
 round, with their spread. Files are in the page cache.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def main(count: int) -> None:
     torchvision_operators.register()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["HF_HOME"] = folder  # datasets keeps its copy there
         root = photo_folder(Path(folder) / "photos", count)
         print(f"{count} JPEG files of 500 x 375, torch {torch.__version__}")
         print("| workers | loader | images/s | x vitrail | spread |\n|---|---|---|---|---|")

@@ -123,10 +123,10 @@ def top_k_accuracy(seen: Outcomes, k: int) -> float:
     return float((seen.rank < k).mean())
 
 
-def mean_average_precision(logits: NDArray[np.float32], truth: Ints) -> float:
+def mean_average_precision(logits: NDArray[np.float32], truth: Ints) -> float | None:
     """Average precision of each class over the images, averaged over classes; several labels each.
 
-    A class that no image has is left out; without any label the figure is 0.
+    A class that no image has is left out; without any label there is no figure.
 
     Args:
         logits: [n, classes].
@@ -138,7 +138,7 @@ def mean_average_precision(logits: NDArray[np.float32], truth: Ints) -> float:
         average_precision_score(truth[:, k], logits[:, k])
         for k in np.flatnonzero(truth.any(axis=0)).tolist()
     ]
-    return float(np.mean(scores)) if scores else 0.0
+    return float(np.mean(scores)) if scores else None
 
 
 def confusion_cells(seen: Outcomes) -> list[tuple[int, int, int]]:

@@ -214,3 +214,22 @@ def test_image_files_gives_a_file_whatever_its_name(tmp_path: Path) -> None:
 def test_image_files_refuses_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="absent: no such file or folder"):
         image_files(tmp_path / "absent")
+
+
+def test_what_is_no_plain_file_does_not_hang(tmp_path: Path) -> None:
+    folder(tmp_path, "train/", "val/")
+    os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+    (tmp_path / "train" / "a" / "zero.png").symlink_to(os.devnull)
+    (tmp_path / "train" / "loop").symlink_to("loop")
+    split = open_data(str(tmp_path)).splits["train"]
+    for name in ("pipe", "zero"):
+        with pytest.raises(ImageError, match=f"{name}.png: is no regular file"):
+            split.read(list(split.keys).index(f"train/a/{name}.png"))
+
+
+def test_a_file_beyond_every_image_is_not_read(tmp_path: Path) -> None:
+    folder(tmp_path, "train/", "val/")
+    with open(tmp_path / "train" / "a" / "0.png", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="has 1099511627776 bytes, more than 1073741824"):
+        open_data(str(tmp_path)).splits["train"].read(0)

@@ -116,3 +116,26 @@ def test_classes_are_numbered_in_natural_order() -> None:
 def test_a_class_needs_a_name(name: str) -> None:
     with pytest.raises(DataError, match=r"^here: class name .* is empty or longer than 1000"):
         number_classes(["a", name], "here")
+
+
+def test_lines_of_the_list_that_name_nothing_are_said() -> None:
+    data = arrange(listing(), Fractions(), {"3.png": "x", "./4.png": "y", "nowhere": "z"})
+    assert data.notes[:2] == (
+        "1 images are left out by the quarantine list",
+        "2 lines of the quarantine list name no image here",
+    )
+
+
+def test_a_list_that_takes_all_is_named() -> None:
+    everything = {f"{i}.png": "bad" for i in range(0, 30, 3)}  # all of class 0
+    message = r"class 'cat' has no image \(10 are left out by the quarantine list\)"
+    with pytest.raises(DataError, match=message):
+        arrange(listing(), Fractions(), everything)
+    with pytest.raises(DataError, match=r"\(val\): no images found \(1 are left out"):
+        measure_all(listing(splits={"val": [5]}), {"5.png": "bad"})
+
+
+def test_several_labels_need_one_class() -> None:
+    sets = replace(listing(), classes=(), labels=LabelSets.of([[]] * 30, 0))
+    with pytest.raises(DataError, match="0 classes found; a classifier needs one or more"):
+        arrange(sets, Fractions(), {})

@@ -140,3 +140,47 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
     with pytest.raises(DataError, match=r"a\.csv: .* is not UTF-8"):
         open_data(str(tmp_path / "a.csv"))
+
+
+def test_empty_lines_end_nothing(tmp_path: Path) -> None:
+    text = "path,label\n" + "\n" * 5000 + "photos/0.png,a\n" + "\n" * 9000 + "photos/1.png,b\n"
+    assert list(list_manifest(write(tmp_path, text)).keys) == ["photos/0.png", "photos/1.png"]
+    with pytest.raises(DataError, match="line 14004: 1 values for 2 columns"):
+        list_manifest(write(tmp_path, text + "odd\n"))
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    text = 'path,label\nphotos/0.png,"a\nb"\n\nphotos/1.png,\n'
+    with pytest.raises(DataError, match="line 5: the label is empty"):
+        list_manifest(write(tmp_path, text))
+
+
+def test_spaces_around_labels_do_not_count(tmp_path: Path) -> None:
+    text = "path,label\nphotos/0.png, a\nphotos/1.png,a \nphotos/2.png,b\n"
+    assert list_manifest(write(tmp_path, text)).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,label,label", "column 'label' stands twice"),
+        ("path,Label,label", "columns 'Label' and 'label' have one name"),
+    ],
+)
+def test_columns_of_one_name(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list_manifest(write(tmp_path, f"{header}\nphotos/0.png,a,b\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"path": "\\ud800.jpg", "label": "a"}', r"line 1: '\\ud800.jpg' is no text"),
+        ('{"path": "photos/0.png", "label": {"x": 1}}', "line 1: {'x': 1} is neither text nor"),
+        ('{"path": "photos/0.png", "label": [["a"]]}', r"line 1: \['a'\] is neither text nor"),
+        (f'{{"path": "photos/0.png", "label": 1, "weight": 1{"0" * 400}}}', "line 1: weight '1000"),
+    ],
+)
+def test_odd_values_of_json(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list_manifest(write(tmp_path, line, "pets.jsonl"))

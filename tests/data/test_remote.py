@@ -314,3 +314,8 @@ def test_pieces(memory: str) -> None:
     assert set(search(f"{memory}/*/train*", memory)) == {"set/train-0000.tar", "set/train-0001.tar"}
     assert list_folder(memory) == {"set": Found(-1, "")}
     assert list_folder(f"{memory}/absent") == {}
+
+
+def test_signatures_are_not_shown() -> None:
+    assert remote.shown("https://host/a-{0..3}.tar?sig=SECRET") == "https://host/a-{0..3}.tar"
+    assert remote.shown("photos/a?b.tar") == "photos/a?b.tar"

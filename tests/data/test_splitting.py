@@ -170,3 +170,13 @@ def test_an_image_in_two_classes_stays_in_train(tmp_path: Path) -> None:
     for seed in range(5):
         data = open_data(str(tmp_path), Fractions(seed=seed))
         assert {"cat/both.png", "dog/both.png"} <= set(data.splits["train"].keys)
+
+
+def test_the_last_image_of_a_class_stays_in_train() -> None:
+    sets = LabelSets.of([[i % 2] if i < 30 else [2 + i] for i in range(40)], 42)
+    digests = [hashlib.sha256(str(i).encode()).digest() for i in range(40)]
+    for seed in range(5):
+        keyed = [hashlib.sha256(bytes([seed]) + each).digest() for each in digests]
+        parts, _ = split_by_content("x", np.arange(40), keyed, sets, CLASSES, {"val": 0.4})
+        assert set(range(30, 40)) <= set(parts["train"].tolist())
+        assert len(parts["val"]) > 5

@@ -63,9 +63,10 @@ def test_broken_images_have_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config, data = settings(photos, crops=True)
     (photos / data.splits["train"].keys[0]).write_bytes(b"\x89PNG")
     caught = cells(monkeypatch)
+    config = config.replace(train=config.train.replace(batch_size=30))
     contact_sheet(config, data, images=30, epochs=1)
     assert len(caught) == 29
     for path in photos.rglob("*.png"):
         path.write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"no readable image among 4; the first: .*PNG"):
+    with pytest.raises(DataError, match=r"no readable image in the first batch: .*PNG"):
         contact_sheet(config, data, images=4, epochs=1)

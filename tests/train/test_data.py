@@ -180,7 +180,7 @@ def test_several_labels(tmp_path: Path) -> None:
     for name, expected in (("blue", {"cold"}), ("green", {"cold", "leaf"}), ("red", set())):
         guesses = predictor.predict([tmp_path / "photos" / name / "5.png"])[0]
         assert {guess.label for guess in guesses if guess.probability > 0.5} == expected
-    with pytest.raises(DataError, match="several labels each"):
+    with pytest.raises(DataError, match="any number of classes; only models of one"):
         evaluate_run(run, predictor.model, open_run_data(run), "test")
 
 
@@ -234,7 +234,7 @@ def test_labels_that_changed_are_refused(tmp_path: Path) -> None:
     listed.write_text(text)
     run = train(tiny_config(listed), tmp_path / "run")
     listed.write_text(text.replace("photos/red/3.png,red", "photos/red/3.png,blue"))
-    with pytest.raises(RunError, match="labels of the train images have changed"):
+    with pytest.raises(RunError, match="labels of the images have changed"):
         reopen_training(run, tiny_config(listed))
 
 
@@ -248,3 +248,55 @@ def test_runs_of_before_go_on(unbroken: Run, tmp_path: Path) -> None:
     run.write_json("config.json", unbroken.read_json("config.json"))
     assert json.loads((run.path / "data.json").read_text()) == old
     assert_same_run(unbroken, resume(run.path))
+
+
+def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
+    listed = manifest(tmp_path)
+    lines = listed.read_text().split("\n")
+    weighted = [f"{line},{i if i else 'weight'}" for i, line in enumerate(lines)]
+    listed.write_text("\n".join(weighted))
+    config = tiny_config(listed, data__sampling=SamplingConfig(weighted=True))
+    run = train(config, tmp_path / "run")
+    reopen_training(run, config)
+    listed.write_text("\n".join(weighted).replace("red,30", "red,31"))
+    with pytest.raises(RunError, match="weights of the images have changed"):
+        reopen_training(run, config)
+
+
+def test_an_evaluation_sees_what_changed_after_the_training(tmp_path: Path) -> None:
+    listed = manifest(tmp_path)
+    run = train(tiny_config(listed), tmp_path / "run")
+    key = run.read_json("data.json")["splits"]["test"][0]
+    write_quarantine(tmp_path / "photos.csv.quarantine.csv", {key: "ugly"})
+    data = open_run_data(run, "test")
+    assert len(data.splits["test"]) == 2 and key not in data.splits["test"].keys
+    assert data.notes == ("1 images are left out by the quarantine list",)
+    text = listed.read_text()
+    listed.write_text(text.replace(",red", ",x").replace(",blue", ",red").replace(",x", ",blue"))
+    with pytest.raises(RunError, match="classes or labels of the images have changed"):
+        open_run_data(run, "test")
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (SamplingConfig(weighted=True), "the data have no weights"),
+        (SamplingConfig(repeats=3), "batch_size=8 must be a multiple of sampling.repeats=3"),
+    ],
+)
+def test_what_cannot_be_drawn_leaves_no_run(
+    sampling: SamplingConfig, message: str, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(photos, data__sampling=sampling), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = paint(tmp_path / "photos")
+    write_quarantine(tmp_path / "mine.csv", {"red/0.png": "ugly"})
+    monkeypatch.chdir(tmp_path)
+    run = train(tiny_config(photos, data__quarantine="mine.csv"), tmp_path / "run")
+    assert run.read_json("config.json")["data"]["quarantine"] == str(tmp_path / "mine.csv")

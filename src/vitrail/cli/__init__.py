@@ -16,7 +16,7 @@ COMMANDS = {
     "predict": "labels for images",
     "explain": "pictures of what a model looks at",
     "convert": "weights from one ecosystem to another, proved equal",
-    "data": "pack a data set into a few large files, proved equal",
+    "data": "pack a data set into large files; show what the model will see",
 }
 
 

@@ -1,7 +1,6 @@
 """`vitrail check`: look at every image of a data set before a training does."""
 
 import json as json_module
-import os
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,7 +28,9 @@ from vitrail.data.check.report import CheckReport, conclude
 from vitrail.data.check.survey import Survey
 from vitrail.data.check.worker import Limits
 from vitrail.data.dataset import Data
+from vitrail.data.processes import cores
 from vitrail.data.quarantine import default_quarantine, write_quarantine
+from vitrail.data.remote import shown
 from vitrail.data.sources import open_to_measure
 from vitrail.errors import DataError, StorageError, UsageError, printable
 from vitrail.files import plain_name
@@ -82,19 +83,19 @@ def check(args: list[str]) -> None:
     flags = parse(CheckFlags, args, "check")
     data = open_to_measure(flags.data)
     report = conclude(_examine(data, flags))
-    page = _write_page(report, flags) if flags.write else None
+    if not flags.json:
+        _print(report, flags)  # first: nothing of it is lost where the disk is full
     listed = _write_list(report, flags) if flags.write else None
+    page = _write_page(report, flags) if flags.write else None
     if flags.json:
         places = {"page": page and str(page), "quarantine": listed and str(listed)}
         OUT.print_json(json_module.dumps(report.to_json() | places), ensure_ascii=True)
-    else:
-        _print(report, flags)
     for what, path in (("page", page), ("left out in training and evaluation", listed)):
         if path:
             NOTE.print(printable(f"{what}: {path}"))
     errors = [each.kind for each in report.findings if each.severity == "error"]
     if flags.strict and errors:
-        raise DataError(f"{flags.data}: {', '.join(errors)}; see the findings above")
+        raise DataError(f"{shown(flags.data)}: {', '.join(errors)}; see the findings above")
 
 
 def _examine(data: Data, flags: CheckFlags) -> Survey:
@@ -112,7 +113,7 @@ def _examine(data: Data, flags: CheckFlags) -> Survey:
         _Rate(),
         TimeRemainingColumn(),
     )
-    workers = flags.workers or os.cpu_count() or 1
+    workers = flags.workers or cores()
     answers = examine_all(survey.splits, workers=min(workers, len(survey)), limits=limits)
     with (
         closing(answers),
@@ -175,7 +176,9 @@ def _print(report: CheckReport, flags: CheckFlags) -> None:
     for each in report.advice:
         OUT.print(printable(each.flags or "a question to you"))
         OUT.print(printable(f"    {each.why}"))
-    command = f"vitrail train --data {shlex.quote(flags.data)} --out runs/mine {report.command}"
+    command = (
+        f"vitrail train --data {shlex.quote(shown(flags.data))} --out runs/mine {report.command}"
+    )
     OUT.print("")
     OUT.print(printable(command))
 

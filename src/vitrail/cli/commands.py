@@ -59,6 +59,8 @@ def _evaluate(
     opened = Run.open(run)
     model = load_model(_finished(opened.path), quiet=True).to(pick_device(device))
     images = open_to_measure(data, quarantined(data)) if data else open_run_data(opened, split)
+    for line in images.notes:
+        NOTE.print(printable(f"data: {line}"))
     chosen = split or final_split(images)
     prefix = f"{plain_name(images.name)}-" if data else ""
     summary = evaluate_run(opened, model, images, chosen, workers=workers, prefix=prefix)

@@ -14,6 +14,8 @@ def data(args: list[str]) -> None:
     """`vitrail data pack …` and `vitrail data show …`."""
     if not args or args[0] in ("-h", "--help"):
         OUT.print(f"usage: vitrail data {{{','.join(PARTS)}}} [flags]")
+        OUT.print("  pack SRC DST   copy a data set into a few large files, proved equal")
+        OUT.print("  show DATA      draw what the model will really see")
         OUT.print("`vitrail data WHAT --help` lists the flags.")
         return
     name, rest = args[0], args[1:]

@@ -57,9 +57,9 @@ class AugmentConfig(Config):
     """Largest displacement of the nodes of a smooth 4 x 4 grid, as a part of the image's side."""
     erase: Share = 0.0
     """Chance that a random rectangle is painted over."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Mix pairs of images with weights from Beta(mixup, mixup)."""
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Paste a box of the partner into each image of a pair; the part of its area is from
     Beta(cutmix, cutmix). With mixup too, each pair gets one of the two, half of the pairs each."""
 

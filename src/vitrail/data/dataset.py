@@ -1,5 +1,6 @@
 """What every source of images gives: named samples with labels, by split."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex, overload
@@ -124,6 +125,13 @@ class LabelSets:
 
 
 Labels = NDArray[np.int64] | LabelSets  # one class for each sample, or a set of classes
+
+
+def digest(values: Labels | NDArray[np.float64]) -> str:
+    """Name the labels or weights of a split, so that a change is seen."""
+    parts = [values.values, values.ends] if isinstance(values, LabelSets) else [values]
+    data = b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A folder of images: `DIR/<split>/<class>/…` or `DIR/<class>/…`."""
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vitrail.data.dataset import Names
 from vitrail.data.listing import Listing, number_classes
 from vitrail.data.naming import SPLIT_NAMES, is_image_name, natural_order
 from vitrail.errors import DataError, ImageError
+
+LARGEST = 1 << 30  # bytes of an image file
 
 
 def matches(source: str) -> bool:
@@ -81,7 +84,16 @@ def _subfolders(root: Path) -> list[str]:
         entries = list(os.scandir(root))
     except OSError as error:
         raise DataError(f"{root}: {error.strerror or error}") from None
-    return natural_order([e.name for e in entries if e.is_dir() and not e.name.startswith(".")])
+    names = [each.name for each in entries if not each.name.startswith(".") and is_folder(each)]
+    return natural_order(names)
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder, perhaps by a link; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def image_files(path: Path) -> list[Path]:
@@ -110,9 +122,8 @@ def _images_below(folder: str, prefix: str) -> list[str]:
                 for each in entries:
                     if each.name.startswith("."):
                         continue
-                    if each.is_dir():
-                        if not each.is_symlink():  # it may lead back here
-                            waiting.append((each.path, f"{start}{each.name}/"))
+                    if each.is_dir(follow_symlinks=False):  # a link may lead back here
+                        waiting.append((each.path, f"{start}{each.name}/"))
                     elif is_image_name(each.name):
                         found.append(start + each.name)
         except OSError as error:
@@ -136,6 +147,17 @@ class FileReader:
         """
         path = self.root / self.keys[i]
         try:
-            return path.read_bytes()
+            with open(path, "rb", opener=_open_at_once) as file:
+                about = os.fstat(file.fileno())
+                if not stat.S_ISREG(about.st_mode):
+                    raise ImageError(f"{path}: is no regular file")
+                if about.st_size > LARGEST:
+                    raise ImageError(f"{path}: has {about.st_size} bytes, more than {LARGEST}")
+                return file.read()
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
             raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a named pipe would wait for its writer for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

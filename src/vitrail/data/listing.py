@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vitrail.data.dataset import Data, Labels, LabelSets, Split
-from vitrail.data.naming import IMAGE_SUFFIXES, natural_order
+from vitrail.data.naming import IMAGE_SUFFIXES, is_text, natural_order
 from vitrail.data.splitting import Fractions, split_by_content
 from vitrail.errors import DataError, ImageError
 
@@ -45,10 +45,10 @@ def number_classes(names: Iterable[str], where: str) -> tuple[str, ...]:
     """
     unique = set(names)
     for name in unique:
-        if not name.strip() or len(name) > LONGEST_CLASS_NAME:
+        if not name.strip() or len(name) > LONGEST_CLASS_NAME or not is_text(name):
             raise DataError(
                 f"{where}: class name {name[:50]!r} is empty or longer than {LONGEST_CLASS_NAME} "
-                "characters; give every class a name"
+                "characters, or no text; give every class a name"
             )
     return tuple(natural_order(unique))
 
@@ -62,15 +62,16 @@ def arrange(listing: Listing, fractions: Fractions, left_out: Mapping[str, str])
     Raises:
         DataError: no images, one class only, or a class without an image to train on.
     """
-    listing = _without(listing, left_out)
-    if len(listing.classes) < 2 and not isinstance(listing.labels, LabelSets):
+    listing, left = _without(listing, left_out)
+    least = 1 if isinstance(listing.labels, LabelSets) else 2
+    if len(listing.classes) < least:
         raise DataError(
             f"{listing.where}: {len(listing.classes)} class{_es(len(listing.classes))} found"
             f"{f' ({listing.classes[0]!r})' if listing.classes else ''}; "
-            f"a classifier needs two or more"
+            f"a classifier needs {'one' if least == 1 else 'two'} or more"
         )
     splits = dict(listing.splits) or {"train": np.arange(len(listing.keys))}
-    _require_training(listing, splits)
+    _require_training(listing, splits, left)
     notes = listing.notes
     if "val" not in splits:
         cuts = {"val": fractions.val}
@@ -104,11 +105,11 @@ def measure_all(listing: Listing, left_out: Mapping[str, str]) -> Data:
     Raises:
         DataError: a split without images.
     """
-    listing = _without(listing, left_out)
+    listing, left = _without(listing, left_out)
     splits = dict(listing.splits) or {"all": np.arange(len(listing.keys))}
     for name, places in splits.items():
         if not len(places):
-            raise DataError(f"{listing.where} ({name}): no images found")
+            raise DataError(f"{listing.where} ({name}): no images found{left}")
     return Data(
         name=listing.name,
         classes=listing.classes,
@@ -117,10 +118,10 @@ def measure_all(listing: Listing, left_out: Mapping[str, str]) -> Data:
     )
 
 
-def _without(listing: Listing, left_out: Mapping[str, str]) -> Listing:
-    """Take the images of a list out of every split."""
+def _without(listing: Listing, left_out: Mapping[str, str]) -> tuple[Listing, str]:
+    """Take the images of a list out of every split; give words on it for what may go wrong then."""
     if not left_out:
-        return listing
+        return listing, ""
     kept = np.fromiter((key not in left_out for key in listing.keys), bool, len(listing.keys))
     splits = listing.splits or {"": np.arange(len(listing.keys))}
     splits = {name: places[kept[places]] for name, places in splits.items()}
@@ -128,8 +129,13 @@ def _without(listing: Listing, left_out: Mapping[str, str]) -> Listing:
     if not listing.splits:  # the places themselves are what is left
         listing = _take(listing, splits[""])
         splits = {}
-    note = f"{count} images are left out by the quarantine list"
-    return replace(listing, splits=splits, notes=(*listing.notes, *([note] if count else [])))
+    notes = list(listing.notes)
+    if count:
+        notes.append(f"{count} images are left out by the quarantine list")
+    if count < len(left_out):
+        notes.append(f"{len(left_out) - count} lines of the quarantine list name no image here")
+    left = f" ({count} are left out by the quarantine list)" if count else ""
+    return replace(listing, splits=splits, notes=tuple(notes)), left
 
 
 def _take(listing: Listing, places: NDArray[np.int64]) -> Listing:
@@ -184,15 +190,19 @@ def _hashed(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
     return lambda i: hashlib.sha256(read(i)).digest()
 
 
-def _require_training(listing: Listing, splits: Mapping[str, NDArray[np.int64]]) -> None:
-    """Refuse data without training images, or with a class that has none."""
+def _require_training(listing: Listing, splits: Mapping[str, NDArray[np.int64]], left: str) -> None:
+    """Refuse data without training images, or with a class that has none.
+
+    Args:
+        left: words on images that were left out.
+    """
     if "train" not in splits:
         there = " and ".join(splits)
         raise DataError(f"{listing.where}: there is {there} but no train split; add it")
     for name, places in splits.items():
         if not len(places):
             raise DataError(
-                f"{listing.where} ({name}): no images found; allowed are "
+                f"{listing.where} ({name}): no images found{left}; allowed are "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))} files, each with its class"
             )
     lacking = np.flatnonzero(_counts(listing, splits["train"]) == 0)
@@ -207,7 +217,7 @@ def _require_training(listing: Listing, splits: Mapping[str, NDArray[np.int64]])
                 f"add it there or remove it here"
             )
     raise DataError(
-        f"{listing.where} (train): class {name!r} has no image; add some or remove the class"
+        f"{listing.where} (train): class {name!r} has no image{left}; add some or remove the class"
     )
 
 

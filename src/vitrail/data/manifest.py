@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from vitrail.data.dataset import Labels, LabelSets, Names
 from vitrail.data.folder import FileReader
 from vitrail.data.listing import Listing, number_classes
-from vitrail.data.naming import SPLIT_NAMES
-from vitrail.data.tables import Columns, json_lines, separated
+from vitrail.data.naming import SPLIT_NAMES, is_text
+from vitrail.data.tables import Chunk, Columns, json_lines, separated
 from vitrail.errors import DataError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -57,18 +57,18 @@ def list_manifest(source: str) -> Listing:
         ) from None
 
 
-def list_rows(path: Path, chunks: Iterable[tuple[int, Columns]]) -> Listing:
+def list_rows(path: Path, chunks: Iterable[Chunk]) -> Listing:
     """List the images of a table that was read from `path`.
 
     Args:
-        chunks: the number of the first line, and the columns by their own names. The first chunk
-            says which there are.
+        chunks: the number of each line, and the columns by their own names. The first chunk says
+            which there are.
     Raises:
         DataError: see `list_manifest`.
     """
     table = _Table(path)
-    for first, columns in chunks:
-        table.add(first, columns)
+    for lines, columns in chunks:
+        table.add(lines, columns)
     return table.listing()
 
 
@@ -84,20 +84,47 @@ class _Table:
         self.weights: list[NDArray[np.float64]] = []
         self.lines: list[NDArray[np.int64]] = []
 
-    def add(self, first: int, columns: Columns) -> None:
-        """Take a chunk of rows, the first of them in line `first`."""
+    def add(self, lines: Sequence[int], columns: Columns) -> None:
+        """Take a chunk of rows."""
         if not self.names:
             self.names = _find_columns(self.path, columns)
-        keys = _texts(columns[self.names["path"]])
+        keys = self._texts(lines, columns[self.names["path"]])
         if "" in keys:
-            raise self.wrong(first + keys.index(""), "the path is empty")
+            raise self.wrong(lines[keys.index("")], "the path is empty")
         self.blocks.append(Names.of(keys))
-        self.labels.add(_texts(columns[self.names["label"]]))
+        labels = self._texts(lines, columns[self.names["label"]], several=True)
+        self.labels.add([label.strip() for label in labels])
         if "split" in self.names:
-            self.splits.add(_texts(columns[self.names["split"]]))
+            self.splits.add(self._texts(lines, columns[self.names["split"]]))
         if "weight" in self.names:
-            self.weights.append(self._weights(first, columns[self.names["weight"]]))
-        self.lines.append(np.arange(first, first + len(keys)))
+            self.weights.append(self._weights(lines, columns[self.names["weight"]]))
+        self.lines.append(np.array(lines, np.int64))
+
+    def _texts(
+        self, lines: Sequence[int], values: Sequence[Any], several: bool = False
+    ) -> list[str]:
+        """Write values as text: nothing as an empty one; `several` joins a list by `|`.
+
+        Raises:
+            DataError: a value is neither text nor a number.
+        """
+        if set(map(type, values)) == {str}:
+            texts = list(values)
+        else:
+            texts = [self._text(*each, several) for each in zip(lines, values, strict=True)]
+        try:
+            "".join(texts).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            wrong = next(i for i, text in enumerate(texts) if not is_text(text))
+            raise self.wrong(lines[wrong], f"{texts[wrong]!r} is no text") from None
+        return texts
+
+    def _text(self, line: int, value: Any, several: bool) -> str:
+        if several and isinstance(value, list):
+            return "|".join(self._text(line, each, False) for each in value) + "|"
+        if value is None or isinstance(value, str | int | float):
+            return "" if value is None else str(value)
+        raise self.wrong(line, f"{str(value)[:50]} is neither text nor a number")
 
     def listing(self) -> Listing:
         """Check the rows as a whole and give what they say."""
@@ -153,16 +180,17 @@ class _Table:
             places[split] = found
         return places
 
-    def _weights(self, first: int, values: Sequence[Any]) -> NDArray[np.float64]:
+    def _weights(self, lines: Sequence[int], values: Sequence[Any]) -> NDArray[np.float64]:
         """Read numbers that are not negative."""
         result = np.empty(len(values))
         for row, value in enumerate(values):
             try:
                 result[row] = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 result[row] = math.nan
             if not 0 <= result[row] < math.inf:
-                raise self.wrong(first + row, f"weight {value!r} must be a number from 0 up")
+                what = f"weight {str(value)[:50]!r} must be a number from 0 up"
+                raise self.wrong(lines[row], what)
         return result
 
     def _require_unique(self, keys: Names) -> None:
@@ -228,7 +256,11 @@ class _Counter(dict[str, int]):
 
 def _find_columns(path: Path, columns: Iterable[str]) -> dict[str, str]:
     """Tell by their names what the columns mean. Raises DataError where path or label lacks."""
-    lower = {name.strip().lower(): name for name in columns}
+    lower: dict[str, str] = {}
+    for name in columns:
+        other = lower.setdefault(name.strip().lower(), name)
+        if other != name:
+            raise DataError(f"{path}: columns {other!r} and {name!r} have one name; rename one")
     found = {}
     for meaning, names in COLUMNS.items():
         near = [lower[name] for name in names if name in lower]
@@ -241,19 +273,6 @@ def _find_columns(path: Path, columns: Iterable[str]) -> dict[str, str]:
                 f"{there[:200]}; the first line must name the columns: path,label[,split][,weight]"
             )
     return found
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    """Write values as text: nothing as an empty one, a list as several joined by `|`."""
-    if set(map(type, values)) == {str}:
-        return list(values)
-    return [_text(value) for value in values]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return "|".join(str(each) for each in value) + "|"
-    return "" if value is None else str(value)
 
 
 def _joined(blocks: Sequence[Names]) -> Names:

@@ -34,3 +34,12 @@ def _natural_key(name: str) -> list[str | int]:
 def is_image_name(name: str) -> bool:
     """Whether a file counts as an image: by its ending, and not hidden."""
     return not name.startswith(".") and PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be written; JSON may hold halves of characters."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

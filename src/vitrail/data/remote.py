@@ -68,6 +68,11 @@ def read_range(url: str, start: int, count: int) -> bytes:
         raise ImageError(f"{url}: cannot be read: {_words(error)}") from None
 
 
+def shown(source: str) -> str:
+    """Name a source without the query of a web address, which may hold a signature."""
+    return source.partition("?")[0] if is_http(source) else source
+
+
 def find(url: str) -> Found | None:
     """Give size and version of a file; None if there is none.
 
@@ -83,7 +88,7 @@ def find(url: str) -> Found | None:
     except Exception as error:  # every protocol has errors of its own
         if getattr(error, "status", 0) in (403, 404, 410):  # a store may hide what is missing
             return None
-        raise DataError(f"{url}: cannot be read: {_words(error)}") from None
+        raise DataError(f"{shown(url)}: cannot be read: {_words(error)}") from None
     return _found(url, about)
 
 

@@ -47,7 +47,7 @@ def split_by_content(
     The images of a class are put in the order of their digest and the first are held back, so the
     split does not depend on names or order, and copies of one image stay together; an image that
     stands in two classes stays in train, and so does one without a digest. Images that may have
-    several classes are cut as one group.
+    several classes are cut as one group; what is the last of a class stays in train.
 
     Args:
         where: begins the error.
@@ -69,6 +69,7 @@ def split_by_content(
     where_to = np.zeros(len(places), np.int64)  # 0 is train, 1 the first cut …
     if isinstance(labels, LabelSets):
         _cut_group(where, own, list(cuts.items()), where_to)
+        _return_rare(found, digests, where_to)
     else:
         groups: list[dict[int, bytes]] = [{} for _ in classes]
         for row, digest in own.items():
@@ -78,6 +79,17 @@ def split_by_content(
     parts = {name: places[where_to == k] for k, name in enumerate(("train", *cuts))}
     sizes = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
     return parts, f"{sizes} images"
+
+
+def _return_rare(
+    found: Sequence[tuple[int, ...]], digests: Sequence[bytes], where_to: NDArray[np.int64]
+) -> None:
+    """Give each class that has no training image its first one back, with all copies of it."""
+    known = {label for row, labels in enumerate(found) if not where_to[row] for label in labels}
+    for row in sorted(range(len(found)), key=lambda row: digests[row]):
+        if where_to[row] and not known.issuperset(found[row]):
+            where_to[[i for i, digest in enumerate(digests) if digest == digests[row]]] = 0
+            known.update(found[row])
 
 
 def _cut_group(

@@ -11,39 +11,52 @@ from vitrail.errors import DataError
 
 CHUNK = 4096  # rows that are held as objects at a time; more would leave the processor's cache
 
-Columns = dict[str, Sequence[Any]]  # a chunk of rows: name and values of each column
+Columns = dict[str, Sequence[Any]]  # name and values of each column
+Chunk = tuple[Sequence[int], Columns]  # some rows: the line in which each ends, and their values
 
 
-def separated(file: TextIO, path: Path) -> Iterator[tuple[int, Columns]]:
-    """Read comma- or tab-separated values: number of the first line, and columns, of each chunk.
+def separated(file: TextIO, path: Path) -> Iterator[Chunk]:
+    """Read comma- or tab-separated values, in chunks of rows; empty lines are passed over.
 
-    The first chunk has no rows: it says which columns there are. Lines are counted as rows, so
-    after an empty line or a line break inside quotes the numbers are too small.
+    The first chunk has no rows: it says which columns there are.
 
     Raises:
-        DataError: a row has more or fewer values than there are columns, or a quote is not closed.
+        DataError: a row has more or fewer values than there are columns, a quote is not closed, or
+            two columns have one name.
     """
     reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
     try:
         header = next(reader, [])
-        yield 2, {name: () for name in header}
-        while True:
-            first = reader.line_num + 1
-            rows = [row for row in islice(reader, CHUNK) if row]
-            if not rows:
-                return
+        twice = [name for name in header if header.count(name) > 1]
+        if twice:
+            raise DataError(f"{path}: column {twice[0]!r} stands twice; give each its own name")
+        yield (), {name: () for name in header}
+        while chunk := [(reader.line_num, row) for row in islice(reader, CHUNK)]:
+            lines = [line for line, _ in chunk]
+            rows = [row for _, row in chunk]
             if set(map(len, rows)) != {len(header)}:
-                at, row = next((i, row) for i, row in enumerate(rows) if len(row) != len(header))
-                raise DataError(
-                    f"{path}: line {first + at}: {len(row)} values for {len(header)} columns; "
-                    "put a value that holds the separator in double quotes"
-                )
-            yield first, dict(zip(header, zip(*rows, strict=True), strict=True))
+                lines, rows = _whole(lines, rows, len(header), path)
+            if rows:
+                yield lines, dict(zip(header, zip(*rows, strict=True), strict=True))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: {error}") from None
 
 
-def json_lines(file: TextIO, path: Path) -> Iterator[tuple[int, Columns]]:
+def _whole(
+    lines: Sequence[int], rows: Sequence[list[str]], columns: int, path: Path
+) -> tuple[list[int], list[list[str]]]:
+    """Leave out empty rows. Raises DataError for one with another number of values."""
+    kept = [(line, row) for line, row in zip(lines, rows, strict=True) if row]
+    for line, row in kept:
+        if len(row) != columns:
+            raise DataError(
+                f"{path}: line {line}: {len(row)} values for {columns} columns; "
+                "put a value that holds the separator in double quotes"
+            )
+    return [line for line, _ in kept], [row for _, row in kept]
+
+
+def json_lines(file: TextIO, path: Path) -> Iterator[Chunk]:
     """Read one JSON object a line, in chunks; the first one says which columns there are.
 
     Raises:
@@ -58,7 +71,7 @@ def json_lines(file: TextIO, path: Path) -> Iterator[tuple[int, Columns]]:
             lacking = [name for name in names if name not in row]
             if lacking:
                 raise DataError(f"{path}: line {i}: {lacking[0]!r} is missing; line 1 has it")
-        yield chunk[0][0], {name: [row[name] for row in rows] for name in names}
+        yield [i for i, _ in chunk], {name: [row[name] for row in rows] for name in names}
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from vitrail.data.dataset import Data, LabelSets, Split
-from vitrail.data.loader import FileImages, ordered_batches
+from vitrail.data.loader import FileImages, ordered_batches, require_each_once
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, did_you_mean
 from vitrail.models import Backbone
@@ -33,13 +33,18 @@ def predict_split(
     Raises:
         DataError: there is no such split, a class is unknown to the model, or no image can be read.
     """
+    if model.multi_label:
+        raise DataError(
+            f"data={data.name}: the model gives each image any number of classes; "
+            "only models of one class for each image can be measured yet"
+        )
     part = relabel(data, require_split(data, split), model.classes)
     preprocess = model.preprocess
     assert isinstance(preprocess, Preprocess)  # every loaded model has one
     images = FileImages(part, preprocess)
     batches = ordered_batches(images, batch_size=BATCH_SIZE, workers=workers)
     outputs = collect_logits(model, preprocess, batches, tell=tell)
-    assert len(outputs.labels) + len(outputs.failures) == len(part)  # each image exactly once
+    require_each_once(part, [outputs.samples], [outputs.failures])
     return Predictions(
         split=split,
         keys=tuple(part.keys[i] for i in outputs.samples),

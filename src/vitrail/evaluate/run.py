@@ -5,8 +5,9 @@ from dataclasses import replace
 from rich.console import Console
 from rich.progress import Progress
 
-from vitrail.data.dataset import Data
-from vitrail.data.sources import open_to_measure, restrict
+from vitrail.data.dataset import Data, digest
+from vitrail.data.sources import open_to_measure, quarantined, restrict
+from vitrail.errors import RunError
 from vitrail.evaluate.measure import predict_split, require_split
 from vitrail.evaluate.summary import Summary, summarise
 from vitrail.models import Backbone
@@ -16,15 +17,32 @@ from vitrail.runs import Run
 def open_run_data(run: Run, split: str = "") -> Data:
     """Open the images that a run was made with, split as they were then.
 
+    Images that the quarantine list names by now are left out, and `notes` say so.
+
     Args:
         split: only this one is needed; every recorded split if it is not given.
     Raises:
         DataError: images are missing.
+        RunError: their labels have changed.
     """
-    source = run.read_json("config.json")["data"]["source"]
-    recorded = run.read_json("data.json")["splits"]
-    wanted = {split: recorded[split]} if split in recorded else recorded
-    return restrict(open_to_measure(source), wanted)
+    settings, recorded = run.read_json("config.json")["data"], run.read_json("data.json")
+    source, splits = settings["source"], recorded["splits"]
+    wanted = {split: splits[split]} if split in splits else splits
+    data = replace(restrict(open_to_measure(source), wanted), notes=())
+    digests = recorded.get("labels", {})
+    changed = [name for name in wanted if digest(data.splits[name].labels) != digests.get(name, "")]
+    if digests and (changed or data.classes != tuple(recorded["classes"])):
+        raise RunError(
+            f"{run.path}: classes or labels of the images have changed since the training; "
+            "restore them, or measure them as other images with --data"
+        )
+    out = quarantined(source, settings.get("quarantine", "auto"))
+    kept = {name: [key for key in keys if key not in out] for name, keys in wanted.items()}
+    count = sum(map(len, wanted.values())) - sum(map(len, kept.values()))
+    if not count:
+        return data
+    note = f"{count} images are left out by the quarantine list"
+    return replace(restrict(data, kept), notes=(note,))
 
 
 def evaluate_run(

@@ -1,9 +1,11 @@
 """The page of a check: one HTML file that loads nothing and runs nothing."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from vitrail.data.check.report import CheckReport
+from vitrail.data.remote import shown
 from vitrail.files import write_atomic
 from vitrail.report import check_plots, check_views
 from vitrail.report.check_pictures import Thumbnails
@@ -33,7 +35,7 @@ def _context(report: CheckReport, source: str) -> dict[str, Any]:
     thumbnails = Thumbnails(survey)
     found = check_views.findings(report, thumbnails)  # these get their pictures first
     rows = check_views.class_rows(survey)
-    command = f"vitrail train --data {source} --out runs/mine {report.command}"
+    command = f"vitrail train --data {shlex.quote(shown(source))} --out runs/mine {report.command}"
     return {
         "title": visible(survey.data.name, 120),
         "images": len(survey),

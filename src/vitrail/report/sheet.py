@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vitrail.data.dataset import Data, LabelSets, Split
 from vitrail.data.loading.images import Batch, FileImages, Reader, take_labels
-from vitrail.data.loading.order import Order
+from vitrail.data.loading.order import Order, part_size
 from vitrail.errors import DataError
 from vitrail.explain.panels import table
 from vitrail.explain.render import Picture, enlarge, to_picture
@@ -26,23 +26,25 @@ def contact_sheet(config: RunConfig, data: Data, *, images: int, epochs: int) ->
 
     Args:
         config: of the training; its seed decides what is shown.
-        images: how many rows.
+        images: how many rows, at most those of a batch.
         epochs: how many varied columns, at least 1.
     Raises:
+        ConfigError: the settings do not fit each other.
         DataError: none of the images can be read.
     """
     split = data.splits["train"]
     size = config.model.resolve(len(data.classes), config.input.channels).image_size
-    preprocess = config.input.preprocess(size)
+    # What is divided by mean and deviation is shown multiplied again: any will do.
+    preprocess = config.input.replace(normalise="given").preprocess(size)
     augmentation = allowed(config.augment, data)
     plain = augmentation.replace(mixup=0.0, cutmix=0.0)
+    part_size(config.train.batch_size, 1, repeats=config.data.sampling.repeats)
     order = Order(split, config.seed, config.data.sampling)
-    samples, passes = order.batch(0, max(config.train.batch_size, images))
-    samples, passes = samples[:images], passes[:images]
+    samples, passes = order.batch(0, config.train.batch_size)  # whole: neighbours are mixed
     columns: dict[str, list[Tensor]] = {}
     originals = _load(FileImages(split, preprocess), samples, passes, None)
     if not len(originals.labels):
-        raise DataError(f"no readable image among {images}; the first: {originals.failures[0][1]}")
+        raise DataError(f"no readable image in the first batch: {originals.failures[0][1]}")
     columns["image"] = list(originals.images)
     for epoch in range(epochs):
         batch = _load(
@@ -60,7 +62,7 @@ def contact_sheet(config: RunConfig, data: Data, *, images: int, epochs: int) ->
         seen, _ = objective.prepare(batch)
         name = "step 0" if epoch == 0 else f"epoch {epoch}"
         columns[name] = list(preprocess.denormalise(seen))
-    names = [_name(data, split, int(i)) for i in originals.samples]
+    names = [_name(data, split, int(i)) for i in originals.samples[:images]]
     cells = [
         [enlarge(to_picture(column[row]), CELL) for column in columns.values()]
         for row in range(len(names))

@@ -1,15 +1,13 @@
 """Which images a run learns from, and how they are known again when it goes on."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from vitrail.data.check.quick import quick_check
-from vitrail.data.dataset import Data, LabelSets, Split
+from vitrail.data.dataset import Data, digest
 from vitrail.data.sources import open_data, quarantined
 from vitrail.data.subset import take_subset
 from vitrail.errors import RunError, printable
@@ -76,7 +74,12 @@ def describe_data(data: Data, left_out: Mapping[str, str]) -> dict[str, Any]:
         "classes": list(data.classes),
         "notes": list(data.notes),
         "splits": {name: list(split.keys) for name, split in data.splits.items()},
-        "labels": {name: _digest(split) for name, split in data.splits.items()},
+        "labels": {name: digest(split.labels) for name, split in data.splits.items()},
+        "weights": {
+            name: digest(split.weights)
+            for name, split in data.splits.items()
+            if split.weights is not None
+        },
         "left_out": dict(left_out),
     }
 
@@ -100,17 +103,9 @@ def require_same_data(run: Run, data: Data) -> None:
                 f"({len(before)} then, {len(keys)} now{example}); "
                 f"restore them or train anew"
             )
-    for name, digest in recorded.get("labels", {}).items():
-        if digest != current["labels"].get(name):
+    for kind in ("labels", "weights"):
+        if recorded.get(kind, current[kind]) != current[kind]:
             raise RunError(
-                f"{run.path}: labels of the {name} images have changed since the run began; "
+                f"{run.path}: {kind} of the images have changed since the run began; "
                 f"restore them or train anew"
             )
-
-
-def _digest(split: Split) -> str:
-    """Name the labels of a split."""
-    labels = split.labels
-    parts = (labels.values, labels.ends) if isinstance(labels, LabelSets) else (labels,)
-    data = b"".join(np.ascontiguousarray(part, "<i8").tobytes() for part in parts)
-    return hashlib.sha256(data).hexdigest()[:16]

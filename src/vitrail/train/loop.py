@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 import warnings
 from pathlib import Path
@@ -44,7 +45,10 @@ def train(config: RunConfig, out: str | Path) -> Run:
         Stopped: a signal came; the run can be resumed.
     """
     source = absolute_source(config.data.source)  # the run will be used from other folders too
-    config = checked(config, data=config.data.replace(source=source))
+    listed = config.data.quarantine
+    if listed not in ("auto", "none"):
+        listed = os.path.abspath(os.path.expanduser(listed))
+    config = checked(config, data=config.data.replace(source=source, quarantine=listed))
     left_out = quarantined(source, config.data.quarantine)
     data = open_training(config, left_out)
     setup = set_up(config, data)
@@ -191,7 +195,8 @@ def validate(setup: Setup, ema: Ema, done: int, limit: int | None = None) -> dic
     logits, labels = outputs.logits, outputs.labels
     if setup.data.multi_label:
         loss = sigmoid_cross_entropy(logits, labels.float())
-        figures = {"val_map": mean_average_precision(logits.numpy(), labels.numpy())}
+        score = mean_average_precision(logits.numpy(), labels.numpy())
+        figures = {} if score is None else {"val_map": score}
     else:
         loss = soft_cross_entropy(logits, smooth_targets(labels, len(setup.data.classes), 0.0))
         figures = {"val_top1": top_k_accuracy(outcomes(logits.numpy(), labels.numpy()), 1)}
@@ -233,4 +238,5 @@ def _report_unreadable(batch: Batch, known: set[str], view: Display) -> None:
 def _progress_line(setup: Setup, done: int, figures: dict[str, float]) -> str:
     epoch = f"epoch {setup.epoch_of(done):.1f}"
     name, figure = ("mAP", "val_map") if setup.data.multi_label else ("top-1", "val_top1")
-    return f"{epoch}: val {name} {figures[figure]:.1%}, val loss {figures['val_loss']:.3f}"
+    score = f"val {name} {figures[figure]:.1%}, " if figure in figures else ""
+    return f"{epoch}: {score}val loss {figures['val_loss']:.3f}"

@@ -12,6 +12,8 @@ from torch import Tensor
 from vitrail.data.augment import AugmentConfig
 from vitrail.data.dataset import Data
 from vitrail.data.loader import FileImages, Images, open_images, ordered_batches
+from vitrail.data.loading.order import part_size
+from vitrail.data.loading.sampling import find_chances
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.statistics import channel_statistics
 from vitrail.device import pick_device, pick_precision
@@ -55,7 +57,7 @@ def set_up(config: RunConfig, data: Data) -> Setup:
     """Build the model and open the images.
 
     Raises:
-        ConfigError, ModelError: the settings do not fit each other or this machine.
+        ConfigError, ModelError: the settings do not fit each other, the data or this machine.
         DataError: no image can be read.
     """
     device = pick_device(config.device)
@@ -67,6 +69,8 @@ def set_up(config: RunConfig, data: Data) -> Setup:
     )
     if config.input.normalise == "data":
         config = checked(config, input=_measured(config, data))
+    part_size(config.train.batch_size, 1, repeats=config.data.sampling.repeats)
+    find_chances(data.splits["train"], config.data.sampling)
     sizes = config.model.resolve(len(data.classes), config.input.channels)
     torch.manual_seed(config.seed)
     model = build_model(sizes)

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from tests.data.parquets import NAMES, class_label, content, images, metadata, write, write_set
+from tests.train.helpers import paint_splits
 from vitrail.data.arrow import parquet
 from vitrail.data.arrow.parquet import list_parquet, matches
 from vitrail.data.dataset import LabelSets
+from vitrail.data.packing.pack import pack
 from vitrail.data.sources import open_data
 from vitrail.errors import DataError
 
@@ -450,3 +452,14 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert matches(path)
     with pytest.raises(DataError, match=r"x\.parquet: needs the extra parquet: pip install 'v"):
         list_parquet(path)
+
+
+def test_a_pack_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    paint_splits(tmp_path / "photos", each=3)
+    pack(
+        str(tmp_path / "photos"), tmp_path / "packed", format="parquet", part_bytes=10**9, workers=1
+    )
+    assert len(list_parquet(str(tmp_path / "packed")).splits) == 2
+    (tmp_path / "packed" / "train-000000.parquet").unlink()
+    with pytest.raises(DataError, match="packed: holds 1 of the 2 files of a pack; run the same"):
+        list_parquet(str(tmp_path / "packed"))

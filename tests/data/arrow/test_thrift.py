@@ -64,3 +64,9 @@ def test_fields_must_have_their_kind() -> None:
     ]:
         with pytest.raises(ThriftError, match=f"field {key} of a header"):
             take(fields, key)
+
+
+@pytest.mark.parametrize("kind", range(16))
+def test_a_list_is_never_longer_than_its_bytes(kind: int) -> None:
+    with pytest.raises((ThriftError, IndexError)):
+        read_struct(bytes([0x19, 0xF0 | kind]) + b"\xff" * 5 + b"\x7f\0")

@@ -31,8 +31,9 @@ def test_every_mode_is_named_as_it_is_in_the_file(name: str, orientation: int) -
     assert record["orientation"] == orientation
     assert (record["height"], record["width"]) == expected.shape[:2]
     assert record["bytes"] == len(data)
-    assert record["mean"] == pytest.approx(expected.mean((0, 1)), abs=0.01)
-    assert record["std"] == pytest.approx(expected.std((0, 1)), abs=0.01)
+    # of 16 bits the figures are those before rounding
+    assert record["mean"] == pytest.approx(expected.mean((0, 1)), abs=0.05)
+    assert record["std"] == pytest.approx(expected.std((0, 1)), abs=0.05)
 
 
 def test_sixteen_bits_that_pillow_hides_are_named() -> None:

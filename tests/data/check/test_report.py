@@ -101,7 +101,24 @@ def test_conflicting_labels_are_found_exact_and_near() -> None:
     }
     assert not [each for each in report.findings if each.kind == "duplicate"]  # told already
     near = conclude(surveyed(data_of(train=[(one, 0), (other, 1)])))
-    assert near.left_out.keys() == {"train/0.jpg", "train/1.jpg"}
+    assert finding(near, "near_conflict").severity == "warning"
+    assert near.left_out == {}  # pictures of one scene may rightly differ in their label
+
+
+def test_measurements_of_a_small_range_are_told_apart() -> None:
+    """Of 16 bits only the lowest 100 values are used: in 8 bits all would be black."""
+    generator = np.random.default_rng(0)
+    arrays = [generator.integers(0, 100, (40, 50)).astype(np.uint16) for _ in range(6)]
+    files = [save(Image.fromarray(each), "PNG") for each in [*arrays, arrays[0]]]
+    report = conclude(
+        surveyed(data_of(train=[(f, 0) for f in files[:4]], val=[(f, 0) for f in files[4:]]))
+    )
+    assert finding(report, "leak").count == 1
+    assert report.left_out.keys() == {"train/0.jpg"}
+    assert {each.kind for each in report.findings if each.severity == "error"} == {
+        "leak",
+        "missing_class",
+    }
 
 
 def test_sets_of_labels_conflict_where_they_differ() -> None:

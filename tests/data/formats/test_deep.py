@@ -1,17 +1,20 @@
 """Depth 16: what files have beyond 8 bits reaches the model."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from tests.data import tiffs
+from tests.data.formats.test_colour import grey_tiff
 from tests.data.images import HEIGHT, MODES, WIDTH, chunk, noise, pixels, png, save, stored
 from tests.data.samples import photo, samples
-from tests.data.test_colour import grey_tiff
+from vitrail.data.decode import decode
 from vitrail.data.preprocess import Preprocess
 
 DEEP_MODES = ("I;16", "I ", "F ")
@@ -160,3 +163,16 @@ def test_unrounded_fit_equals_pillows_of_floating_point() -> None:
     theirs = np.asarray(Image.fromarray(values).resize((33, 24), Image.Resampling.BICUBIC))
     got = contract.fit(torch.from_numpy(values)[None])[0]
     np.testing.assert_allclose(got, theirs.clip(0, 255), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("compression", ["zlib", None])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_floating_point_of_either_byte_order(order: str, compression: str | None) -> None:
+    """Pillow 13 swaps the bytes of compressed big-endian values twice."""
+    values = np.random.default_rng(0).random((7, 11)).astype(np.float32)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, values, byteorder=order, compression=compression, photometric="minisblack"
+    )
+    pixels = decode(file.getvalue(), channels=1, where="x", max_pixels=100, depth=16)
+    assert np.allclose(pixels[0].numpy(), values * 255, atol=1e-4)

@@ -3,7 +3,8 @@
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -324,3 +325,33 @@ def test_memory_does_not_grow(tmp_path: Path, n: int, cache: Cache, workers: int
         if step == 115:  # at the last steps the workers are done
             growth = [resident(pid) - old for pid, old in zip(pids, before, strict=True)]
     assert len(growth) == 1 + workers and max(growth) < 4e6
+
+
+class Flaky:
+    """Reads well but for one moment."""
+
+    def __init__(self, read: Callable[[int], bytes], call: int) -> None:
+        self.read, self.call, self.calls = read, call, 0
+
+    def __call__(self, i: int) -> bytes:
+        self.calls += i == 5
+        if i == 5 and self.calls == self.call:
+            raise ImageError("5.png: Input/output error")
+        return self.read(i)
+
+
+@pytest.mark.parametrize("augment", [PLAIN, CROPS], ids=["plain", "crops"])
+def test_a_moment_of_failure_is_not_kept(
+    split: Split, tmp_path: Path, augment: AugmentConfig
+) -> None:
+    """The file is read to be hashed, and read again to be decoded; that fails once."""
+    for call in range(1, 5):
+        flaky = replace(split, read=Flaky(split.read, call))
+        folder = tmp_path / f"cache{call}"
+        try:
+            open_images(flaky, PREPROCESS, augment, 0, "disk", folder)
+        except StorageError as error:
+            assert "a moment later it could" in str(error) or "changed while" in str(error)
+            assert caches(folder) == []
+        images = open_images(split, PREPROCESS, augment, 0, "disk", folder)
+        assert images.load(5, np.full(4, 0.5)).shape == (3, *PREPROCESS.size)

@@ -132,7 +132,7 @@ def test_too_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_interrupted_pack_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "train-000000.tar")
     (tmp_path / "pack.json").write_text('{"parts": 3}')
-    with pytest.raises(DataError, match="holds 1 of the 3 shards of a pack; run the same"):
+    with pytest.raises(DataError, match="holds 1 of the 3 files of a pack; run the same"):
         find_shards(str(tmp_path))
     for other in ("somebody else's", "[" * 100_000, '{"parts": "3"}'):
         (tmp_path / "pack.json").write_text(other)

@@ -35,7 +35,7 @@ from vitrail.data.arrow.labels import (
 from vitrail.data.arrow.parquet_files import Found, find_files, matches, open_file
 from vitrail.data.arrow.parquet_reader import Part, RowReader, describe
 from vitrail.data.listing import Listing
-from vitrail.data.tables import CHUNK
+from vitrail.data.tables import CHUNK, Chunk
 from vitrail.errors import DataError
 
 __all__ = ["list_parquet", "matches"]
@@ -179,17 +179,17 @@ def _slow(parts: Sequence[Part]) -> tuple[str, ...]:
     )
 
 
-def _rows(path: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Sequence[Any]]]]:
-    """Give the rows of a manifest in chunks, with the number of the first, from 1.
+def _rows(path: str, names: Sequence[str]) -> Iterator[Chunk]:
+    """Give the rows of a manifest in chunks, with the number of each, from 1.
 
     Only columns that a manifest knows are read; the first chunk has no rows, but names them all.
     """
-    yield 1, {name: () for name in names}
+    yield (), {name: () for name in names}
     known = {name for each in manifest.COLUMNS.values() for name in each}
     wanted = [name for name in names if name.strip().lower() in known]
     first = 1
     file = open_file(path)
     with one_line(path, "its rows cannot be read", "write or download it again"):
         for batch in file.iter_batches(CHUNK, columns=wanted, use_threads=False):
-            yield first, batch.to_pydict()
+            yield range(first, first + len(batch)), batch.to_pydict()
             first += len(batch)

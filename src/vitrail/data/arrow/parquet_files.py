@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from vitrail.data import remote
 from vitrail.data.arrow.columns import one_line, split_choice
+from vitrail.data.folder import is_folder
 from vitrail.data.naming import SPLIT_NAMES, is_image_name, natural_order
+from vitrail.data.packing.started import require_finished
 from vitrail.errors import DataError
 
 SUFFIX = ".parquet"
@@ -46,6 +48,7 @@ def find_files(place: str) -> Found:
         found = _find_remote(place)
     elif os.path.isdir(path := os.path.expanduser(place)):
         files = natural_order(_walk(path))
+        require_finished(path, len(files))
         _require_one_set(place, files)
         found = Found(os.path.basename(os.path.abspath(path)), path, files, _splits(place, files))
     elif _MAGIC.search(path) and not os.path.exists(path):
@@ -100,7 +103,7 @@ def _entries(folder: str, level: int, prefix: str) -> Iterator[str]:
             for each in entries:
                 if each.name.startswith("."):
                     continue
-                if not each.is_dir():
+                if not is_folder(each):
                     yield prefix + each.name
                 elif level < DEEP:
                     inner.append(each.name)

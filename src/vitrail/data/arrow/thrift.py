@@ -102,15 +102,24 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (1, 2, 3):  # truth value in a list, or a byte
         return int(data[at]), at + 1
     if kind == 7:  # float, which nothing here needs
+        if at + 8 > len(data):
+            raise ThriftError("a header is cut off")
         return None, at + 8
     if kind == 12 and depth:
         return _struct(data, at, depth)
-    if kind not in (9, 10) or not depth:  # list, set
+    if kind not in (9, 10) or not depth:
         raise ThriftError("a header is damaged")
+    return _list(data, at, depth)
+
+
+def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+    """Read a list or set."""
     size, inner = data[at] >> 4, data[at] & 15
     at += 1
     if size == 15:
         size, at = varint(data, at)
+    if size > len(data) - at:  # every value takes a byte at least
+        raise ThriftError("a header is damaged")
     values = []
     for _ in range(size):
         value, at = _value(data, at, inner, depth - 1)

@@ -82,9 +82,8 @@ def _pixels(survey: Survey) -> Iterator[Advice]:
         yield Advice(f"--input.channels {count}", f"every image has {count} bands")
     elif table["grey"].all():
         yield Advice("--input.channels 1", "no image has any colour")
-    deep = np.isin(
-        table["mode"], [m.encode() for m in modes if m.startswith(("I", "F")) or "16" in m]
-    )
+    names = [mode for mode in modes if mode.endswith(";16") or mode[:2] in ("I", "F", "I;")]
+    deep = np.isin(table["mode"], [name.encode() for name in names])
     if deep.mean() > MOSTLY:
         yield Advice("--input.depth 16", f"{deep.mean():.0%} of the images have more than 8 bits")
 

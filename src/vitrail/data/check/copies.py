@@ -50,9 +50,16 @@ class Copies:
 
     @cached_property
     def conflicts(self) -> list[Link]:
-        """The same, or nearly so, with different labels; not drawings that are alike."""
-        labels = self.survey.labels
-        return [link for link in self.exact + self.near if len(set(labels[link.rows])) > 1]
+        """Equal pixels with different labels."""
+        return [link for link in self.exact if self._disagrees(link)]
+
+    @cached_property
+    def near_conflicts(self) -> list[Link]:
+        """Nearly the same with different labels; not drawings that are alike."""
+        return [link for link in self.near if self._disagrees(link)]
+
+    def _disagrees(self, link: Link) -> bool:
+        return len(set(self.survey.labels[link.rows])) > 1
 
     def _spans(self, link: Link) -> bool:
         return len(set(self.survey.parts[link.rows])) > 1

@@ -61,12 +61,21 @@ def _conflicts(copies: Copies) -> Iterator[Finding]:
             "leaves out all of them",
             items=_items(copies.survey, links),
         )
+    if links := copies.near_conflicts:
+        yield Finding(
+            kind="near_conflict",
+            severity="warning",
+            count=len(links),
+            summary=f"{plural(len(links), 'pair')} of nearly the same image with different labels",
+            advice="in pictures of one scene that may be right; else one of the labels is wrong",
+            items=_items(copies.survey, links),
+        )
 
 
 def _repeated(copies: Copies) -> Iterator[Finding]:
     """Pictures that are in one split several times."""
     survey = copies.survey
-    told = {id(link) for link in copies.conflicts}
+    told = {id(link) for link in copies.conflicts + copies.near_conflicts}
     inside = [each for each in copies.exact if id(each) not in told and _is_repeated(survey, each)]
     if inside:
         extra = sum(len(link.rows) - 1 for link in inside)
@@ -103,12 +112,14 @@ def _repeated(copies: Copies) -> Iterator[Finding]:
 def _alike(copies: Copies) -> Iterator[Finding]:
     """Drawings that look alike, which letters and signs do without being copies."""
     if links := copies.alike:
+        across = [link for link in links if len(set(copies.survey.parts[link.rows])) > 1]
         yield Finding(
             kind="alike",
-            severity="note",
+            severity="warning" if across else "note",
             count=len(links),
-            summary=f"{plural(len(links), 'pair')} of drawings that are alike",
-            advice="letters and signs often are; nothing to do unless they are copies",
+            summary=f"{plural(len(links), 'pair')} of pictures on a plain ground that are alike"
+            + (f", {len(across):,} of them across splits" if across else ""),
+            advice="letters and signs often are; of photographs it means copies: look at them",
             items=_items(copies.survey, links),
         )
 

@@ -15,16 +15,14 @@ COLOURS = ("LA", "RGB", "RGBA")  # modes in which Pillow hides that a file has 1
 class Header(NamedTuple):
     """How an image is stored."""
 
-    mode: (
-        str  # Pillow's name, such as RGB, P or I;16; with ;16 where it hides 16 bits; or `6 bands`
-    )
+    mode: str  # as Pillow says, such as RGB or I;16, or `6 bands`; with ;16 where that is hidden
     orientation: int  # EXIF, 1 to 8
     channels: int  # to decode it with: 3, or the number of bands of what is no picture
 
     @property
     def deep(self) -> bool:
         """Whether values may have more than 8 bits."""
-        return "16" in self.mode or "band" in self.mode or self.mode in ("I", "F")
+        return self.mode.endswith(";16") or self.mode.startswith("I;") or self.mode in ("I", "F")
 
 
 def read_header(container: Container) -> Header:
@@ -52,10 +50,10 @@ def _tiff(container: Container) -> Header:
         mode = "" if count > MOST_SAMPLES else _mode(container)
     except SyntaxError:  # how Pillow says that it does not know such a file
         mode = ""
+    deep = max(tags.get(tiff.BITS, (1,))) > 8
     if not mode:
-        return Header(_bands(count), orientation, count if count > 1 else 3)
-    deep = max(tags.get(tiff.BITS, (1,))) > 8 and mode in COLOURS
-    return Header(f"{mode};16" if deep else mode, orientation, 3)
+        return Header(_bands(count, deep), orientation, count if count > 1 else 3)
+    return Header(f"{mode};16" if deep and mode in COLOURS else mode, orientation, 3)
 
 
 def _mode(container: Container) -> str:
@@ -70,8 +68,10 @@ def _npy(data: bytes) -> Header:
     found = npy.KEYS["shape"].search(data[: npy.HEADER_LIMIT].decode("latin-1"))
     shape = [int(side) for side in re.findall("[0-9]+", found[1])] if found else []
     count = min(shape[0], shape[-1]) if len(shape) == 3 else 1
-    return Header(_bands(count), 1, count)
+    kind = npy.KEYS["descr"].search(data[: npy.HEADER_LIMIT].decode("latin-1"))
+    return Header(_bands(count, deep=kind is not None and kind[2][1:] != "1"), 1, count)
 
 
-def _bands(count: int) -> str:
-    return "1 band" if count == 1 else f"{count} bands"
+def _bands(count: int, deep: bool) -> str:
+    name = "1 band" if count == 1 else f"{count} bands"
+    return f"{name};16" if deep else name

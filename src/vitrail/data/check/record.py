@@ -1,7 +1,7 @@
 """What is kept of each image that was looked at: under 400 bytes, whatever its size."""
 
 import hashlib
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,15 @@ COLOUR = 4  # rows and columns of the colour thumbnail
 FLAT = 2.0  # grey levels of standard deviation under which an image shows nothing
 GREY = 3  # largest difference between the channels of a grey image; JPEG rounds
 
+T = TypeVar("T", bound=np.generic)
+
 UNSEEN, GOOD, REFUSED = 0, 1, 2  # what `status` says
 
 RECORD = np.dtype(
     [
         ("status", "u1"),
         ("format", "S5"),
-        ("mode", "S10"),  # as in the file
+        ("mode", "S14"),  # as in the file
         ("orientation", "u1"),  # EXIF, 1 to 8
         ("grey", "?"),  # all channels are equal
         ("blank", "?"),  # one value, or nearly
@@ -63,7 +65,9 @@ def examine(data: bytes, where: str, max_pixels: int) -> Record:
     decoded = decode(
         data, channels=header.channels, where=where, max_pixels=max_pixels, depth=depth
     ).numpy()
-    planes = np.ascontiguousarray(np.rint(decoded), np.uint8)  # channels height width
+    # Measurements of 16 bits may use a small part of their range: they are stretched to be looked
+    # at, and only one single value is blank.
+    planes = _stretch(decoded) if header.deep else np.ascontiguousarray(decoded)
     record: Record = np.zeros(1, RECORD)[0]
     record["status"] = GOOD
     record["format"] = container.format
@@ -72,11 +76,21 @@ def examine(data: bytes, where: str, max_pixels: int) -> Record:
     record["height"], record["width"] = planes.shape[1:]
     record["bytes"] = len(data)
     record["sha256"] = _digest(data)
-    record["pixels"] = _digest(np.array(planes.shape).tobytes(), planes.data)
+    pixels = np.ascontiguousarray(decoded)
+    record["pixels"] = _digest(np.array(planes.shape).tobytes(), pixels.data.cast("B"))
     _summarise(record, _as_colour(planes))
-    # Measurements of 16 bits may use a small part of their range: only one value is blank there.
     record["blank"] = np.ptp(decoded) == 0 if header.deep else record["std"].max() < FLAT
+    if header.deep:
+        shown = _as_colour(decoded).astype(np.float64)
+        record["mean"], record["std"] = shown.mean((1, 2)), shown.std((1, 2))
     return record
+
+
+def _stretch(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Bring the values of an image to 0 to 255."""
+    low, high = float(levels.min()), float(levels.max())
+    stretched = np.rint((levels - low) * (255 / max(high - low, 1e-6)))
+    return np.ascontiguousarray(stretched, np.uint8)
 
 
 def load_picture(data: bytes, where: str, max_pixels: int, enough: int) -> NDArray[np.uint8]:
@@ -97,7 +111,7 @@ def load_picture(data: bytes, where: str, max_pixels: int, enough: int) -> NDArr
     return np.ascontiguousarray(_as_colour(image.numpy()).transpose(1, 2, 0))
 
 
-def _as_colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_colour(planes: NDArray[T]) -> NDArray[T]:
     """Take the first three of [channels, height, width]; where there are fewer, some twice."""
     count = len(planes)
     return planes if count == 3 else planes[np.arange(3) % count]

@@ -14,6 +14,7 @@ from vitrail.data.dataset import Split
 from vitrail.errors import ImageError
 
 TASK = struct.Struct("<iq")  # which split, which sample
+SECONDS_PER_BYTE = 1e-7
 RECORD_FOLLOWS, REASON_FOLLOWS = b"+", b"-"  # first byte of an answer
 
 
@@ -21,7 +22,7 @@ RECORD_FOLLOWS, REASON_FOLLOWS = b"+", b"-"  # first byte of an answer
 class Limits:
     """What one image may cost."""
 
-    seconds: float = 2.0  # of processor time
+    seconds: float = 2.0  # of processor time, and SECONDS_PER_BYTE more for the file's size
     memory_mb: int = 1024  # more than the process has before
     patience: float = 30.0  # seconds by the clock until a process that is silent is given up
     max_pixels: int = 40_000_000  # height * width
@@ -36,7 +37,7 @@ def work(connection: Connection, splits: Sequence[Split], limits: Limits) -> Non
     try:
         while True:
             part, i = TASK.unpack(connection.recv_bytes())
-            _start_clocks(limits.seconds, 2 * limits.patience)
+            _start_clocks(limits.seconds, 2 * limits.patience)  # for reading
             answer = _answer(splits[part], i, limits)
             _start_clocks(0, 0)
             connection.send_bytes(answer)
@@ -82,7 +83,10 @@ def _start_clocks(busy: float, real: float) -> None:
 def _answer(split: Split, i: int, limits: Limits) -> bytes:
     key = split.keys[i]
     try:
-        record = examine(split.read(i), key, limits.max_pixels)
+        data = split.read(i)
+        # A bomb is small; who brings a large file may take the time that it needs.
+        _start_clocks(limits.seconds + len(data) * SECONDS_PER_BYTE, 2 * limits.patience)
+        record = examine(data, key, limits.max_pixels)
     except Exception as error:
         reason = str(error).removeprefix(f"{key}: ")
         if _is_memory(error):

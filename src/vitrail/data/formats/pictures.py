@@ -60,7 +60,8 @@ def load_tiff(container: Container, max_pixels: int) -> Picture | None:
 
     Returns:
         None if Pillow does not know this combination of bands, bits and meaning, or reads it wrong:
-        13.0 takes bands of 16 bits that are stored one after the other for bands of 8.
+        13.0 takes bands of 16 bits that are stored one after the other for bands of 8, and swaps
+        the bytes of compressed big-endian values twice, but for unsigned 16 bits.
     Raises:
         RefusedError: too large.
     """
@@ -68,6 +69,10 @@ def load_tiff(container: Container, max_pixels: int) -> Picture | None:
     samples, planar = tags.get(tiff.SAMPLES, (1,))[0], tags.get(tiff.PLANAR, (1,))[0] == 2
     deep = max(tags.get(tiff.BITS, (1,))) > 8
     if samples > MOST_SAMPLES or (samples > 1 and planar and deep):
+        return None
+    unsigned = max(tags.get(tiff.BITS, (1,))) == 16 and tags.get(tiff.SAMPLE_FORMAT, (1,))[0] == 1
+    swapped = container.data[:2] == b"MM" and tags.get(tiff.COMPRESSION, (1,))[0] != 1
+    if samples == 1 and deep and swapped and not unsigned:
         return None
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -81,10 +81,10 @@ def fill_disk(images: FileImages, workers: int, folder: Path) -> Decoded:
         StorageError: there is too little space, or it cannot be written.
     """
     path = folder / f"{_name(images, workers)}.pixels"
-    found = _open(path, len(images.split))
-    if found is not None:
-        return found
     with writing(folder):
+        found = _open(path, len(images.split))
+        if found is not None:
+            return found
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             found = _open(path, len(images.split))
@@ -104,11 +104,33 @@ def _write(path: Path, images: FileImages, workers: int) -> None:
     try:
         with open(scratch, "w+b") as file:
             write_decoded(file, decode_all(images, workers))
+            _require_steady(file, path, images, workers)
             os.fsync(file.fileno())
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _require_steady(file: BinaryIO, path: Path, images: FileImages, workers: int) -> None:
+    """Refuse to keep what was decoded while the images changed, or a disk failed for a moment.
+
+    Raises:
+        StorageError: the files are not what they were, or an image that failed can be read now.
+    """
+    decoded = map_decoded(file, len(images.split))
+    assert decoded is not None  # it was written just now
+    for i in decoded.failures:
+        try:
+            images.load(i, None)
+        except ImageError:
+            continue
+        raise StorageError(
+            f"{images.split.keys[i]}: could not be read, and a moment later it could; "
+            "check the disk and start again"
+        )
+    if f"{_name(images, workers)}.pixels" != path.name:
+        raise StorageError(f"{path}: the images changed while they were decoded; start again")
 
 
 def _open(path: Path, n: int) -> Decoded | None:

@@ -79,7 +79,8 @@ def _own_weights(split: Split) -> NDArray[np.float64]:
         )
     if not weights.any():
         raise DataError("sampling.weighted: the weight of every image is 0; one must be above 0")
-    return weights
+    scaled: NDArray[np.float64] = weights / weights.max()  # so that no sum overflows
+    return scaled
 
 
 def _memberships(labels: LabelSets) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:

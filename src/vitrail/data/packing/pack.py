@@ -23,9 +23,11 @@ from vitrail.data.packing.plan import (
     samples_of,
 )
 from vitrail.data.packing.proof import Proof, as_data, prove
+from vitrail.data.packing.started import PLAN_NAME
 from vitrail.data.processes import cores, in_turn
+from vitrail.data.remote import shown
 from vitrail.data.shards.index import INDEX_NAME, open_index
-from vitrail.data.shards.names import PLAN_NAME, find_shards
+from vitrail.data.shards.names import find_shards
 from vitrail.data.shards.source import CLASSES_NAME
 from vitrail.data.shards.table import write_index
 from vitrail.data.shards.writer import write_shard
@@ -111,7 +113,8 @@ def _require_place(source: str, target: Path) -> None:
         raise DataError(f"{target}: lies inside the source; choose a folder outside of it")
     if os.path.lexists(target) and not target.is_dir():
         raise DataError(f"{target}: is a file; name a new folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / PLAN_NAME).is_file():
+    there = [each.name for each in target.iterdir()] if target.is_dir() else []
+    if PLAN_NAME not in there and any(not name.endswith(".tmp") for name in there):
         raise DataError(f"{target}: is not empty, and no pack; name a new folder")
 
 
@@ -141,10 +144,11 @@ def _begin(source: str, target: Path, format: str, data: Data, plan: Plan) -> No
             )
         for left in target.glob(".*.tmp"):  # of a killed run
             left.unlink(missing_ok=True)
+        _write_classes(target, data)
         return
     about = {
         "version": 1,
-        "source": source,
+        "source": shown(source),
         "format": format,
         "seed": plan.seed,
         "digest": plan.digest,
@@ -152,9 +156,13 @@ def _begin(source: str, target: Path, format: str, data: Data, plan: Plan) -> No
         "images": plan.images,
         "bytes": plan.bytes,
     }
+    write_json(path, about)
+    _write_classes(target, data)
+
+
+def _write_classes(target: Path, data: Data) -> None:
     names = "".join(f"{name}\n" for name in data.classes)
     write_atomic(target / CLASSES_NAME, names.encode("utf-8", "surrogateescape"))
-    write_json(path, about)
 
 
 def _write_missing(target: Path, writer: Writer, plan: Plan, pool: Executor) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+from vitrail.data.naming import is_text
 from vitrail.data.shards.table import DIGITS, Word
 from vitrail.errors import DataError
 
@@ -55,7 +56,7 @@ def parse_json(data: bytes, place: str) -> tuple[Labelled | None, float]:
 
 
 def _json_word(label: Any, place: str) -> Word:
-    if isinstance(label, str) and label.strip():
+    if isinstance(label, str) and label.strip() and is_text(label):
         return False, label
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 10**DIGITS:
         return True, str(label)

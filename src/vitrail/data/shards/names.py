@@ -1,19 +1,19 @@
 """Which shards a string names: `DIR/{0000..0099}.tar`, `DIR/*.tar`, one `.tar`, or a folder."""
 
 import glob
-import json
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from vitrail.data.folder import is_folder
 from vitrail.data.naming import SPLIT_NAMES, is_image_name, natural_order
+from vitrail.data.packing.started import require_finished
 from vitrail.data.remote import Found, find, is_http, is_remote, list_folder, search
 from vitrail.data.shards.braces import SHARDS, expand_braces
 from vitrail.errors import DataError
 
-PLAN_NAME = "pack.json"  # what `vitrail data pack` wrote, or is about to write
 ENDINGS = (
     ".tar",
     ".tar.gz",
@@ -22,7 +22,6 @@ ENDINGS = (
     ".tar.xz",
     ".tar.zst",
 )  # all but the first refused
-PLAN_LIMIT = 1 << 20  # bytes of it that are read
 _MAGIC = re.compile(r"[*?\[{]")
 _WORDS = re.compile(r"[^A-Za-z]+")
 
@@ -69,7 +68,7 @@ def find_shards(source: str) -> Shards:
     if os.path.isdir(path):
         base = path.rstrip("/")
         paths = [f"{base}/{name}" for name in _shards_of(path)]
-        _require_finished(base, len(paths))
+        require_finished(base, len(paths))
     elif os.path.lexists(path):
         base, paths = os.path.dirname(path).rstrip("/"), [path]
     else:
@@ -103,23 +102,6 @@ def _without_query(source: str) -> tuple[str, str]:
     if is_remote(source) and not source.startswith(("file://", "local://")):
         return source, ""
     return os.path.abspath(os.path.expanduser(source.rpartition("://")[2])), ""
-
-
-def _require_finished(folder: str, count: int) -> None:
-    """Refuse what an interrupted `vitrail data pack` left. Raises DataError."""
-    path = f"{folder}/{PLAN_NAME}"
-    if not os.path.isfile(path):
-        return
-    try:
-        with open(path, "rb") as file:
-            parts = json.loads(file.read(PLAN_LIMIT))["parts"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is another file
-        return
-    if isinstance(parts, int) and count < parts:
-        raise DataError(
-            f"{folder}: holds {count} of the {parts} shards of a pack; run the same "
-            "`vitrail data pack` again to write the others"
-        )
 
 
 def _base(pattern: str) -> str:
@@ -217,7 +199,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
     else:
         try:
             with os.scandir(folder) as entries:
-                found = [(each.name, each.is_dir()) for each in entries]
+                found = [(each.name, is_folder(each)) for each in entries]
         except OSError as error:
             raise DataError(f"{folder}: {error.strerror or error}") from None
     seen = [(name, is_folder) for name, is_folder in found if not name.startswith(".")]
