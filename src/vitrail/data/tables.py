@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from vitrail.errors import DataError
 
 CHUNK = 4096  # rows that are held as objects at a time; more would leave the processor's cache
@@ -31,9 +33,13 @@ def separated(file: TextIO, path: Path) -> Iterator[Chunk]:
         if twice:
             raise DataError(f"{path}: column {twice[0]!r} stands twice; give each its own name")
         yield (), {name: () for name in header}
-        while chunk := [(reader.line_num, row) for row in islice(reader, CHUNK)]:
-            lines = [line for line, _ in chunk]
-            rows = [row for _, row in chunk]
+        before = reader.line_num
+        while rows := list(islice(reader, CHUNK)):
+            lines: Sequence[int] = range(before + 1, reader.line_num + 1)
+            if len(lines) != len(rows):  # a line break inside quotes makes a row longer
+                breaks = [sum(value.count("\n") for value in row) for row in rows]
+                lines = (before + np.cumsum(1 + np.array(breaks))).tolist()
+            before = reader.line_num
             if set(map(len, rows)) != {len(header)}:
                 lines, rows = _whole(lines, rows, len(header), path)
             if rows:
