@@ -1,5 +1,6 @@
 """Tables of images, and what is refused of them."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -153,6 +154,15 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     text = 'path,label\nphotos/0.png,"a\nb"\n\nphotos/1.png,\n'
     with pytest.raises(DataError, match="line 5: the label is empty"):
         list_manifest(write(tmp_path, text))
+
+
+def test_the_collector_is_left_as_it_was(tmp_path: Path) -> None:
+    assert gc.isenabled()
+    list_manifest(write(tmp_path, rows()))
+    assert gc.isenabled()
+    with pytest.raises(DataError):
+        list_manifest(write(tmp_path, rows() + "odd\n"))
+    assert gc.isenabled()
 
 
 def test_spaces_around_labels_do_not_count(tmp_path: Path) -> None:
