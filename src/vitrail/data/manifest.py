@@ -4,11 +4,9 @@ Paths are relative to the folder of the manifest. Several labels separated by `|
 list) make the data multi-label; an image without any label then belongs to no class.
 """
 
-import gc
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,14 @@ from vitrail.data.dataset import Labels, LabelSets, Names
 from vitrail.data.folder import FileReader
 from vitrail.data.listing import Listing, number_classes
 from vitrail.data.naming import SPLIT_NAMES, is_text
-from vitrail.data.tables import Chunk, Columns, json_lines, separated
+from vitrail.data.tables import (
+    Chunk,
+    Columns,
+    Numbered,
+    json_lines,
+    no_collection,
+    separated,
+)
 from vitrail.errors import DataError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -69,25 +74,10 @@ def list_rows(path: Path, chunks: Iterable[Chunk]) -> Listing:
         DataError: see `list_manifest`.
     """
     table = _Table(path)
-    with _no_collection():
+    with no_collection():
         for lines, columns in chunks:
             table.add(lines, columns)
         return table.listing()
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Spare the search for cycles: millions of rows come and go, and none of them has any.
-
-    A million lines take half the time.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class _Table:
@@ -97,8 +87,8 @@ class _Table:
         self.path = path
         self.names: dict[str, str] = {}  # of the columns, by what they mean
         self.blocks: list[Names] = []
-        self.labels = _Numbered()
-        self.splits = _Numbered()
+        self.labels = Numbered()
+        self.splits = Numbered()
         self.weights: list[NDArray[np.float64]] = []
         self.lines: list[NDArray[np.int64]] = []
 
@@ -242,34 +232,6 @@ class _Table:
     def wrong(self, line: int, what: str) -> DataError:
         """Word what is wrong with a line."""
         return DataError(f"{self.path}: line {line}: {what}")
-
-
-class _Numbered:
-    """Numbers the different values of a column, in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.known = _Counter()
-        self.parts: list[NDArray[np.int64]] = []
-
-    def add(self, values: Sequence[str]) -> None:
-        """Take the values of a chunk."""
-        self.parts.append(np.fromiter(map(self.known.__getitem__, values), np.int64, len(values)))
-
-    def names(self) -> list[str]:
-        """Give the different values."""
-        return list(self.known)
-
-    def numbers(self) -> NDArray[np.int64]:
-        """Give the number of each row's value."""
-        return np.concatenate(self.parts)
-
-
-class _Counter(dict[str, int]):
-    """Gives each new key the next number."""
-
-    def __missing__(self, key: str) -> int:
-        number = self[key] = len(self)
-        return number
 
 
 def _find_columns(path: Path, columns: Iterable[str]) -> dict[str, str]:
