@@ -40,6 +40,7 @@ def test_help(capsys: Captured) -> None:
             "data show glyphs --augreg medium",
             "--augreg=medium: no such level; did you mean 'medium",
         ),
+        ("data show glyphs --out a.jpg", "--out=a.jpg: the sheet is a picture; its name ends in"),
         ("data show absent", "data='absent': no such file or folder"),
     ],
 )

@@ -1,5 +1,7 @@
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +219,13 @@ def test_d2_bombs_take_little_memory() -> None:
 def test_d2_bombs_take_little_time() -> None:
     times, _ = measure_bombs()
     assert {name: seconds for name, seconds in times.items() if seconds > 0.05} == {}
+
+
+def test_a_png_of_a_million_chunks_is_refused() -> None:
+    whole = save(photo(9, 13), "PNG")
+    empty = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
+    at = whole.index(b"IDAT") - 4
+    few = whole[:at] + empty * 50 + whole[at:]
+    assert decode(few, channels=3, where="x", max_pixels=1000).shape == (3, 9, 13)
+    with pytest.raises(ImageError, match="x: PNG of more than 100000 chunks"):
+        decode(whole[:at] + empty * 100_001 + whole[at:], channels=3, where="x", max_pixels=1000)

@@ -38,6 +38,9 @@ def show(args: list[str]) -> None:
         own, ("--out", "--images", "--epochs", "--recipe", "--augreg"), "data show"
     )
     rest = [*map(lengthen, rest), "--data.source", source]
+    path = Path(special.get("--out", "sheet.png"))
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"data show: --out={path}: the sheet is a picture; its name ends in .png")
     base = find_recipe(special.get("--recipe"), source)
     config = parse(
         RunConfig, rest, "data show", default=vary(adapt(base, rest), special.get("--augreg"))
@@ -48,7 +51,6 @@ def show(args: list[str]) -> None:
     picture = contact_sheet(
         config, data, images=_number(special, "--images", 8), epochs=_number(special, "--epochs", 5)
     )
-    path = Path(special.get("--out", "sheet.png"))
     save_png(path, picture)
     for line in data.notes:
         NOTE.print(printable(f"data: {line}"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vitrail.data.formats.recognise import RefusedError, recognise
 
+CHUNK_LIMIT = 100_000  # of one PNG; cameras and programs write some hundred
 TEXT_LIMIT = 4 << 20  # bytes that the compressed texts of one PNG may inflate to
 SCAN_LIMIT = 64  # of one JPEG: each goes over the whole image, though it may be 30 bytes long
 JPEG_END = re.compile(rb"\xff\xd9")  # twice as fast as bytes.find, where 0xFF is frequent
@@ -114,7 +115,7 @@ def _png(data: bytes) -> Container:
     """Keep the critical chunks and transparency; every checksum up to the end is verified."""
     kept, at, orientation, text = [data[:8]], 8, 1, TEXT_LIMIT
     header = b""
-    while True:
+    for _ in range(CHUNK_LIMIT):
         length, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length]
         checksum = struct.unpack_from(">I", data, at + 8 + length)[0]
@@ -134,6 +135,8 @@ def _png(data: bytes) -> Container:
             kept.append(struct.pack(">I", zlib.crc32(kind + body)))
         if kind == b"IEND":
             break
+    else:
+        raise RefusedError(f"PNG of more than {CHUNK_LIMIT} chunks")
     width, height = struct.unpack_from(">II", header)
     return Container("PNG", b"".join(kept), orientation, (height, width))
 
