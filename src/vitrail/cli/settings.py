@@ -14,6 +14,7 @@ SHORT_FLAGS = {
     "--batch-size": "--train.batch-size",
     "--lr": "--train.lr",
     "--workers": "--data.workers",
+    "--cache": "--data.cache",
 }
 
 
