@@ -7,7 +7,8 @@ import torch
 
 from vitrail.errors import ConfigError
 
-Precision = Literal["auto", "float32", "bf16"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,7 +34,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_precision(name: Precision, device: torch.device) -> Literal["float32", "bf16"]:
+def pick_precision(name: Precision, device: torch.device) -> Literal["float32", "bf16", "fp16"]:
     """Resolve `auto`: bf16 where the hardware multiplies it natively and so gains, else float32."""
     if name != "auto":
         return name
@@ -52,4 +53,4 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """Compute the matrix products inside this context in `precision`; weights stay float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=DTYPES[precision])

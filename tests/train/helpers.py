@@ -14,7 +14,8 @@ from vitrail.data.augment import AugmentConfig
 from vitrail.data.preprocess import Preprocess
 from vitrail.models import Backbone
 from vitrail.runs import Run
-from vitrail.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig
+from vitrail.train.config import DataConfig, ModelConfig, RunConfig
+from vitrail.train.learning import OptimConfig
 from vitrail.weights.tensors import read_tensors
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40)}

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.helpers import tiny_model
-from vitrail.train.config import OptimConfig
 from vitrail.train.ema import Ema
+from vitrail.train.learning import OptimConfig
 from vitrail.train.optim import lr_at, make_optimizer, set_lr
 
 CONFIG = OptimConfig(lr=1e-3, final_lr=0.01, weight_decay=0.3, beta2=0.95)
@@ -45,14 +45,14 @@ def test_every_group_gets_the_rate() -> None:
     ],
 )
 def test_learning_rate(step: int, expected: float) -> None:
-    assert lr_at(step, 110, 10, CONFIG) == pytest.approx(expected, rel=1e-12)
+    assert lr_at(step, 110, 10, 0, CONFIG) == pytest.approx(expected, rel=1e-12)
 
 
 def test_learning_rate_only_falls_after_the_warm_up() -> None:
-    rates = [lr_at(step, 50, 5, CONFIG) for step in range(50)]
+    rates = [lr_at(step, 50, 5, 0, CONFIG) for step in range(50)]
     assert rates[:5] == sorted(rates[:5]) and rates[5:] == sorted(rates[5:], reverse=True)
     assert max(rates) == 1e-3 and min(rates) > 0
-    assert lr_at(0, 1, 0, CONFIG) == 1e-3  # a run of one step
+    assert lr_at(0, 1, 0, 0, CONFIG) == 1e-3  # a run of one step
 
 
 def test_the_average_has_its_closed_form() -> None:

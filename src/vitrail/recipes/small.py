@@ -1,7 +1,8 @@
 """Small data on an ordinary computer, from scratch."""
 
 from vitrail.data.augment import AugmentConfig
-from vitrail.train.config import DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig
+from vitrail.train.config import DataConfig, InputConfig, ModelConfig, RunConfig
+from vitrail.train.learning import OptimConfig
 
 
 def glyphs() -> RunConfig:

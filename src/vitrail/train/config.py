@@ -13,10 +13,18 @@ from vitrail.device import Precision
 from vitrail.errors import ConfigError
 from vitrail.models import BackboneConfig
 from vitrail.models.registry import find_model, resize_model
+from vitrail.train.learning import (
+    Count,
+    GuardConfig,
+    LoraConfig,
+    LossConfig,
+    OptimConfig,
+    Positive,
+    Rate,
+    TeamConfig,
+    WeightsConfig,
+)
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
 LEAST_STD = 1e-6  # of a channel that varies; the smallest step of 16 bits is 1.5e-5
 
 
@@ -166,35 +174,6 @@ class InputConfig(Config):
         )
 
 
-class OptimConfig(Config):
-    """How long and how fast the model learns."""
-
-    epochs: Annotated[float, Field(gt=0)] = 100.0
-    """Passes over the training images."""
-    batch_size: Positive = 128
-    """Images a step."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Highest learning rate, reached after the warm-up."""
-    final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Learning rate at the end of the cosine, as a part of lr."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 5.0
-    """Passes during which the learning rate grows linearly from 0."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """AdamW's decay of matrices; biases, norms, class token and positions have none."""
-    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """AdamW's memory of squared gradients."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Longest gradient, over all parameters."""
-    label_smoothing: Rate = 0.1
-    """Part of the target that is spread over all classes."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the averaged weights that are evaluated and saved; 0 turns averaging off."""
-
-    def lasting(self, epochs: float) -> "OptimConfig":
-        """Train for so many passes; a warm-up that would not fit is cut to half of them."""
-        return self.replace(epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs / 2))
-
-
 class RunConfig(Config):
     """A whole training run: enough to run it again."""
 
@@ -202,13 +181,23 @@ class RunConfig(Config):
     model: ModelConfig = ModelConfig()
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
+    weights: WeightsConfig = WeightsConfig()
+    lora: LoraConfig = LoraConfig()
+    loss: LossConfig = LossConfig()
     train: OptimConfig = OptimConfig()
+    guard: GuardConfig = GuardConfig()
+    team: TeamConfig = TeamConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, order, augmentation and drop path."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Precision = "auto"
-    """float32, bf16, or auto: bf16 where the hardware has it."""
+    """float32, bf16, fp16, or auto: bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the model: a slow first step, faster ones after it."""
+    recompute: bool = False
+    """Keep only the input of each block, and compute it again on the way back: less memory, more
+    time."""
     log_every: Positive = 10
     """Steps between two lines of the training curve."""
     eval_every_epochs: Annotated[float, Field(gt=0)] = 5.0
@@ -217,6 +206,8 @@ class RunConfig(Config):
     """Passes between two checkpoints."""
     keep_checkpoints: Positive = 2
     """How many of the newest checkpoints are kept."""
+    keep_best: bool = True
+    """Keep the checkpoint with the best score on the val split too."""
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

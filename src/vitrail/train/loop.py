@@ -86,7 +86,10 @@ def run_loop(run: Run, setup: Setup) -> None:
     device = torch.device(config.device)
     objective, optimizer = setup.objective, make_optimizer(setup.model, config.train)
     ema = Ema(setup.model, config.train.ema)
-    warmup = setup.steps_of(config.train.warmup_epochs) if config.train.warmup_epochs else 0
+    warmup, cooldown = (
+        setup.steps_of(epochs) if epochs else 0
+        for epochs in (config.train.warmup_epochs, config.train.cooldown_epochs)
+    )
     eval_every, save_every = map(
         setup.steps_of, (config.eval_every_epochs, config.save_every_epochs)
     )
@@ -111,13 +114,13 @@ def run_loop(run: Run, setup: Setup) -> None:
             validate(setup, ema, 0, limit=2)  # what would fail at the first measurement fails now
         for step, batch in zip(range(first, setup.steps), batches, strict=True):
             _report_unreadable(batch, unreadable, view)
-            lr = lr_at(step, setup.steps, warmup, config.train)
+            lr = lr_at(step, setup.steps, warmup, cooldown, config.train)
             set_lr(optimizer, lr)
             _seed_step(config.seed, step)
             with autocast(device, config.precision):
                 loss, parts = objective(batch)
             loss.backward()
-            norm = clip_grad_norm_(setup.model.parameters(), config.train.clip_norm)
+            norm = clip_grad_norm_(setup.model.parameters(), config.train.clip_norm or math.inf)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             ema.update(step)

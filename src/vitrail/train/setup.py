@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -17,9 +16,10 @@ from vitrail.data.loading.sampling import find_chances
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.statistics import channel_statistics
 from vitrail.device import pick_device, pick_precision
-from vitrail.models import ALIASES, Backbone, build_model
+from vitrail.models import Backbone
 from vitrail.objectives.classify import Classify
 from vitrail.train.config import InputConfig, RunConfig, checked
+from vitrail.train.starting import start_model
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,9 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         config = checked(config, input=_measured(config, data))
     part_size(config.train.batch_size, 1, repeats=config.data.sampling.repeats)
     find_chances(data.splits["train"], config.data.sampling)
-    sizes = config.model.resolve(len(data.classes), config.input.channels)
-    torch.manual_seed(config.seed)
-    model = build_model(sizes)
-    model.name = ALIASES.get(config.model.name, config.model.name)
-    model.classes = data.classes
-    model.multi_label = data.multi_label
-    preprocess = config.input.preprocess(model.config.image_size)
-    model.preprocess = preprocess
+    model = start_model(config, data)
+    preprocess = model.preprocess
+    assert isinstance(preprocess, Preprocess)
     augmentation = config.augment
     objective = Classify(
         model.to(device),
