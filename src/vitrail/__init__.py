@@ -12,6 +12,7 @@ from vitrail.models import create_model, list_models
 from vitrail.serve.predictor import Predictor
 from vitrail.version import __version__
 from vitrail.weights.load import load_model, save_model
+from vitrail.weights.lora import load_adapter
 
 __all__ = [
     "Predictor",
@@ -20,6 +21,7 @@ __all__ = [
     "create_model",
     "explain",
     "list_models",
+    "load_adapter",
     "load_model",
     "save_model",
 ]

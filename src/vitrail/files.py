@@ -1,15 +1,15 @@
 """Files that are either whole or not there: temporary name, fsync, rename."""
 
 import errno
+import hashlib
 import json
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitrail.errors import StorageError
 
@@ -27,6 +27,8 @@ _REASONS = {
     errno.EISDIR: "there is a folder of this name; choose another path",
     errno.ENOTEMPTY: "there is a folder of this name that is not empty; choose another path",
     errno.ENAMETOOLONG: "this name is too long; choose a shorter one",
+    errno.ESTALE: "the network disk lost this file; check it or write elsewhere",
+    errno.ETIMEDOUT: "the network disk does not answer; check it or write elsewhere",
 }
 
 
@@ -93,24 +95,39 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name; it gets its own name only when the block ends well.
+class Seal(NamedTuple):
+    """What the content of a file is known by."""
 
-    Raises:
-        StorageError: it cannot be written; nothing is left behind.
-    """
-    scratch = path.with_name(f"{path.name}.tmp")
-    with writing(path):
-        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
-        try:
-            scratch.mkdir(parents=True)
-            yield scratch
-            sync_folder(scratch)
-            os.replace(scratch, path)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        sync_folder(path.parent)
+    bytes: int
+    sha256: str
+
+
+def write_hashed(path: Path, pieces: Iterable[bytes | memoryview]) -> Seal:
+    """Write a file piece by piece and wait until the disk has it; give what it must be."""
+    digest, size = hashlib.sha256(), 0
+    with open(path, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        _drop_cached(file.fileno())
+    return Seal(size, digest.hexdigest())
+
+
+def read_hashed(path: Path) -> Seal:
+    """Read a file piece by piece; give what it is."""
+    with open(path, "rb", buffering=0) as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Seal(file.tell(), digest.hexdigest())
+
+
+def _drop_cached(descriptor: int) -> None:
+    """Let memory forget a file that the disk has: it is then read back from the disk itself."""
+    if hasattr(os, "posix_fadvise"):  # not on every system
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cache_folder() -> Path:

@@ -11,11 +11,12 @@ RUN/config.json        the whole configuration
     reports/           report.html, summary.json
 """
 
-import hashlib
+import errno
 import json
 import os
-import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vitrail.errors import RunError, WeightsError
-from vitrail.files import new_folder, write_json, write_synced, writing
-from vitrail.weights.tensors import read_tensors, tensor_bytes, write_tensors
+from vitrail.checkpoints import Checkpoint, Saver
+from vitrail.checkpoints.folders import clean_up
+from vitrail.checkpoints.reading import newest_checkpoint, read_checkpoint
+from vitrail.errors import RunError
+from vitrail.files import write_json, write_synced, writing
+from vitrail.weights.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,6 @@ class Predictions:
     labels: Int64[Tensor, " n"]
     preprocess_hash: str
     unreadable: tuple[tuple[str, str], ...] = ()  # (key, reason)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A verified checkpoint: its step, the tensors of each file, and the rest of the state."""
-
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    state: dict[str, Any]
 
 
 class Run:
@@ -125,6 +120,43 @@ class Run:
             write_synced(scratch, "".join(kept).encode())
             os.replace(scratch, self.path / "metrics.jsonl")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process train this run while the block runs.
+
+        The system lets go of the lock when the process ends, however it ends.
+
+        Raises:
+            RunError: another process trains it.
+            StorageError: it cannot be written there.
+        """
+        import fcntl  # not on every system
+
+        path = self.path / ".lock"
+        with writing(path):
+            file = open(path, "ab")
+        with file:
+            try:  # flock would be held by forked workers too, which may outlive this process
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise RunError(
+                        f"{self.path}: is being trained by another process; wait for it or stop it"
+                    ) from None
+                warnings.warn(
+                    f"{path}: this disk has no locks ({error.strerror}); "
+                    f"see to it that one process trains this run",
+                    stacklevel=3,
+                )
+            yield
+
+    def clean_up(self) -> None:
+        """Remove the scratch files of a process that was killed. Only who has the lock may."""
+        for path in self.path.glob(".*.tmp"):
+            with suppress(OSError):
+                path.unlink()
+        clean_up(self.path / "checkpoints")
+
     def save_checkpoint(
         self,
         step: int,
@@ -132,46 +164,29 @@ class Run:
         state: Mapping[str, Any],
         keep: int,
     ) -> None:
-        """Write a checkpoint whole or not at all, then remove all but the newest `keep`.
+        """Write a checkpoint and wait for it, then remove all but the newest `keep`.
 
         Raises:
             StorageError: it cannot be written; earlier checkpoints are untouched.
         """
-        files = {f"{name}.safetensors": tensor_bytes(part) for name, part in tensors.items()}
-        files["state.json"] = json.dumps({"step": step, **state}, indent=2).encode()
-        manifest = {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in files.items()
-        }
-        files["manifest.json"] = json.dumps(manifest, indent=2).encode()
-        folder = self.path / "checkpoints" / f"step-{step:08d}"
-        shutil.rmtree(folder, ignore_errors=True)  # one of the same step that did not verify
-        with new_folder(folder) as scratch:
-            for name, data in files.items():
-                write_synced(scratch / name, data)
-        folders = self._checkpoints()
-        newest = folders.index(folder)  # those beyond are damaged: a resumed run passed them over
-        for old in folders[:newest] + folders[newest + keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        with Saver(self.path, keep=keep, keep_best=False) as saver:
+            saver.save(step, tensors, state)
 
     def newest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
-        """Find the newest checkpoint that is whole.
+        """Find the newest checkpoint that is whole: each byte of it is looked at.
 
         Returns:
             the checkpoint, or None; and one line for each damaged one that was passed over.
         """
-        damaged: list[str] = []
-        for folder in self._checkpoints():
-            try:
-                return _read_checkpoint(folder), damaged
-            except (RunError, WeightsError) as error:
-                damaged.append(str(error))
-        return None, damaged
+        return newest_checkpoint(self.path / "checkpoints")
 
-    def _checkpoints(self) -> list[Path]:
-        """List the checkpoint folders, newest first."""
-        folders = (self.path / "checkpoints").glob("step-" + "[0-9]" * 8)
-        return sorted(folders, reverse=True)
+    def read_checkpoint(self, step: int) -> Checkpoint:
+        """Open the checkpoint of a step that has been verified before; only sizes are looked at.
+
+        Raises:
+            RunError, WeightsError: it is not there, or damaged.
+        """
+        return read_checkpoint(self.path / "checkpoints", step)
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Save the logits of a split. Raises StorageError."""
@@ -206,28 +221,3 @@ class Run:
             raise RunError(
                 f"{self.path / name}: damaged ({error!r}); evaluate the run again"
             ) from None
-
-
-def _read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint after every file has proved to be what the manifest says."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if set(manifest) | {"manifest.json"} != set(os.listdir(folder)):
-            raise RunError(
-                f"{folder / 'manifest.json'}: damaged (it does not list the files there)"
-            )
-        for name, expected in manifest.items():
-            data = (folder / name).read_bytes()
-            if (
-                len(data) != expected["bytes"]
-                or hashlib.sha256(data).hexdigest() != expected["sha256"]
-            ):
-                raise RunError(
-                    f"{folder / name}: damaged (size or sha256 differs from the manifest)"
-                )
-        state = json.loads((folder / "state.json").read_bytes())
-        names = [name for name in manifest if name.endswith(".safetensors")]
-        tensors = {Path(name).stem: read_tensors(folder / name) for name in names}
-        return Checkpoint(int(state["step"]), tensors, state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder}: damaged ({error})") from None

@@ -11,7 +11,9 @@ from vitrail.errors import DivergedError
 from vitrail.runs import Run
 from vitrail.train import loop
 from vitrail.train.environment import environment
-from vitrail.train.loop import describe_data, due, require_finite, train
+from vitrail.train.loop import describe_data, due, train
+from vitrail.train.step import seed_step
+from vitrail.train.validate import require_finite
 
 STEPS = 12  # 30 training images, 8 a step, 3 passes
 CROPS = {"augment__crop_area": (0.4, 1.0)}
@@ -115,7 +117,7 @@ def test_broken_images_are_left_out_and_named(
 
 def test_drop_path_is_a_function_of_seed_and_step() -> None:
     def draws(seed: int, step: int) -> list[float]:
-        loop._seed_step(seed, step)
+        seed_step(seed, step)
         return torch.rand(8).tolist()
 
     first = draws(3, 5)

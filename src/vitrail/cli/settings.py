@@ -1,12 +1,15 @@
 """Settings on a command line: short names, and what one of them means for the others."""
 
+from vitrail.cli.flags import parse
 from vitrail.data.augmentation.policies import AUGREG
 from vitrail.errors import UsageError, did_you_mean
 from vitrail.train.config import ModelConfig, RunConfig
+from vitrail.train.fine_tuning import with_weights
 
 # What everybody uses has a short name; every other setting has its place in the tree.
 SHORT_FLAGS = {
     "--data": "--data.source",
+    "--weights": "--weights.source",
     "--model": "--model.name",
     "--image-size": "--model.image-size",
     "--patch-size": "--model.patch-size",
@@ -63,6 +66,26 @@ def adapt(base: RunConfig, rest: list[str]) -> RunConfig:
         return base.replace(train=base.train.lasting(float(epochs))) if epochs else base
     except ValueError:  # not a number above 0: the parser says so
         return base
+
+
+def begin_from_weights(
+    base: RunConfig, rest: list[str], command: str, kind: type[RunConfig]
+) -> RunConfig:
+    """Let the weights that are asked for say the model and its input, over which flags are given.
+
+    Args:
+        kind: RunConfig, or one that has more settings beside, which `rest` may set.
+    Raises:
+        UsageError: a flag is wrong.
+        WeightsError, ConfigError: the weights cannot be read.
+    """
+    if not value_of(rest, "--weights.source"):
+        return base
+    asked = parse(kind, rest, command, default=kind(**dict(base)))
+    channels = asked.input.channels if value_of(rest, "--input.channels") else None
+    return with_weights(
+        base.replace(weights=asked.weights), asked.weights.source, channels=channels
+    )
 
 
 def vary(base: RunConfig, level: str | None) -> RunConfig:

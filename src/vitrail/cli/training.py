@@ -2,21 +2,32 @@
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
-from vitrail.cli.settings import SHORT_FLAGS, adapt, lengthen, take, value_of, vary
+from vitrail.cli.settings import (
+    SHORT_FLAGS,
+    adapt,
+    begin_from_weights,
+    lengthen,
+    take,
+    value_of,
+    vary,
+)
 from vitrail.data.augmentation.policies import AUGREG
 from vitrail.data.sources import BUILTIN
 from vitrail.errors import ConfigError, UsageError, printable
 from vitrail.train.config import RunConfig
+from vitrail.train.fine_tuning import absolute_weights
 
+C = TypeVar("C", bound=RunConfig)
 TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config", "--device", "--augreg")
 
 
 def train(args: list[str]) -> None:
     """`vitrail train`: a new run, or the rest of one."""
-    from vitrail.recipes import RECIPES, find_recipe
+    from vitrail.recipes import RECIPES
     from vitrail.train import loop
 
     special, rest = take(args, TRAIN_ONLY, "train")
@@ -27,19 +38,7 @@ def train(args: list[str]) -> None:
             raise UsageError("train --resume RUN: takes only --device; the run knows its settings")
         run = loop.resume(special["--resume"], special.get("--device"))
     else:
-        rest = [lengthen(arg) for arg in rest]
-        if "--device" in special:
-            rest += ["--device", special["--device"]]
-        if "--config" in special:
-            if "--recipe" in special:
-                raise UsageError("train: --config and --recipe exclude each other; name one")
-            base = _read_config(Path(special["--config"]))
-        else:
-            base = find_recipe(special.get("--recipe"), value_of(rest, "--data.source"))
-        config = parse(
-            RunConfig, rest, "train", default=vary(adapt(base, rest), special.get("--augreg"))
-        )
-        _require_data(special, rest)
+        config = compose(special, rest, "train", RunConfig)
         if "--out" not in special:
             raise UsageError(
                 "train: --out is missing; name a new folder for the run, such as runs/mine"
@@ -47,6 +46,37 @@ def train(args: list[str]) -> None:
         run = loop.train(config, special["--out"])
     NOTE.print(printable(f"trained: {run.path}"))
     NOTE.print(printable(f"next: vitrail evaluate {run.path}"))
+
+
+def compose(special: dict[str, str], rest: list[str], command: str, kind: type[C]) -> C:
+    """Put settings together from a command line, over a recipe or the settings of another run.
+
+    Args:
+        special: what `take` gave of --recipe, --config, --device and --augreg.
+        rest: all other flags.
+        kind: RunConfig, or one that has more settings beside.
+    Raises:
+        ConfigError, UsageError: they contradict each other, or nobody named data.
+    """
+    from vitrail.recipes import find_recipe
+
+    rest = [lengthen(arg) for arg in rest]
+    if "--device" in special:
+        rest += ["--device", special["--device"]]
+    if "--config" in special:
+        if "--recipe" in special:
+            raise UsageError(f"{command}: --config and --recipe exclude each other; name one")
+        base = _read_config(Path(special["--config"]))
+    else:
+        usual = "finetune" if value_of(rest, "--weights.source") else None
+        base = find_recipe(special.get("--recipe", usual), value_of(rest, "--data.source"))
+    base = vary(adapt(base, rest), special.get("--augreg"))
+    base = begin_from_weights(base, rest, command, kind)
+    config = parse(kind, rest, command, default=kind(**dict(base)))
+    source = absolute_weights(config.weights.source)
+    config = config.replace(weights=config.weights.replace(source=source))
+    _require_data(special, rest, command)
+    return config
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -60,21 +90,25 @@ def _read_config(path: Path) -> RunConfig:
     return RunConfig.parse(values, str(path))
 
 
-def _require_data(special: dict[str, str], rest: list[str]) -> None:
+def _require_data(special: dict[str, str], rest: list[str], command: str) -> None:
     """Refuse to train on what nobody named. Raises UsageError."""
     named = "--config" in special or special.get("--recipe") in BUILTIN  # they say it themselves
     if not named and not value_of(rest, "--data.source"):
         raise UsageError(
-            f"train: --data is missing; name a folder of images, or {' or '.join(BUILTIN)}"
+            f"{command}: --data is missing; name a folder of images, or {' or '.join(BUILTIN)}"
         )
 
 
 def _train_help(recipes: list[str]) -> None:
     """Print what tyro does not know, before it prints all settings."""
     OUT.print("usage: vitrail train --data DATA --out RUN [settings]")
+    OUT.print("       vitrail train --weights SOURCE --data DATA --out RUN [settings]")
     OUT.print("       vitrail train --resume RUN\n")
     OUT.print("  --out RUN         a new folder for the run")
     OUT.print(f"  --recipe NAME     settings to start from: {', '.join(recipes)}")
+    OUT.print(
+        "  --weights SOURCE  begin from a run, a file or folder of weights, or hf://owner/name"
+    )
     OUT.print("  --config FILE     settings to start from: the config.json of another run")
     OUT.print(f"  --augreg LEVEL    augmentation to start from: {', '.join(AUGREG)}")
     OUT.print("  --resume RUN      go on with a run that was stopped\n")

@@ -10,7 +10,7 @@ from vitrail.data.loader import FileImages, ordered_batches, require_each_once
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, did_you_mean
 from vitrail.models import Backbone
-from vitrail.objectives.classify import collect_logits
+from vitrail.objectives.outputs import collect_logits
 from vitrail.runs import Predictions
 
 BATCH_SIZE = 256

@@ -81,10 +81,11 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Project to queries, keys and values, each b h n k."""
-        bias: Tensor | None = self.qkv.bias
+        qkv = self.qkv(x)
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))  # type: ignore[no-untyped-call]  # b n 3 h k
+            qkv = qkv + bias.to(qkv.dtype)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))  # b n 3 h k
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         q, k = self.q_norm(q), self.k_norm(k)
         if turn is not None:

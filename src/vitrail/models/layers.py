@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vitrail.models.attention import Attention, attention
 from vitrail.models.base import Record
+from vitrail.models.draws import draw_rows
 from vitrail.models.posembed import Turn
 
 
@@ -76,7 +77,7 @@ class DropPath(nn.Module):
         """Zero the branch of some images."""
         if not self.training or self.rate == 0.0:
             return x
-        stays = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        stays = draw_rows(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
         return x * (stays / (1 - self.rate)).to(x.dtype)
 
 

@@ -1,9 +1,9 @@
 """Leaving patches out while training, which makes a step cheaper."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitrail.models.draws import draw_rows
 from vitrail.models.posembed import Turn
 
 
@@ -16,7 +16,7 @@ def drop_patches(
     Source: Liu et al. 2023 (PatchDropout), arXiv:2208.07220; Li et al. 2023 (FLIP).
     """
     count = max(1, round(tokens.shape[1] * (1 - rate)))
-    noise = torch.rand(tokens.shape[:2], device=tokens.device)
+    noise = draw_rows(*tokens.shape[:2], device=tokens.device)
     kept = noise.topk(count).indices.sort(dim=1).values  # b m
     if turn is not None:
         places = turn.expand(-1, len(kept), -1, -1, -1)

@@ -3,10 +3,16 @@
 from collections.abc import Callable
 
 from vitrail.errors import ConfigError, did_you_mean
+from vitrail.recipes.finetune import finetune
 from vitrail.recipes.small import digits, glyphs, photos
 from vitrail.train.config import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {"glyphs": glyphs, "digits": digits, "photos": photos}
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "glyphs": glyphs,
+    "digits": digits,
+    "photos": photos,
+    "finetune": finetune,
+}
 
 
 def find_recipe(name: str | None, source: str) -> RunConfig:

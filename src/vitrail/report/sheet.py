@@ -11,6 +11,7 @@ from vitrail.errors import DataError
 from vitrail.explain.panels import table
 from vitrail.explain.render import Picture, enlarge, to_picture
 from vitrail.objectives.classify import Classify
+from vitrail.objectives.losses import Loss
 from vitrail.train.config import RunConfig
 from vitrail.train.setup import allowed
 
@@ -54,10 +55,8 @@ def contact_sheet(config: RunConfig, data: Data, *, images: int, epochs: int) ->
             nn.Linear(1, 1),  # only tells the device
             preprocess,
             augmentation if epoch == 0 else plain,
-            classes=len(data.classes),
-            label_smoothing=0.0,
+            loss=Loss(len(data.classes)),  # only makes the targets
             seed=config.seed,
-            multi_label=data.multi_label,
         )
         seen, _ = objective.prepare(batch)
         name = "step 0" if epoch == 0 else f"epoch {epoch}"

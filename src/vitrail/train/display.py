@@ -1,6 +1,6 @@
 """What a person sees while a model trains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -17,9 +17,10 @@ class Display:
         self._progress = progress
         self._task = progress.add_task("train", total=steps, completed=first, figures="")
 
-    def step(self, done: int, **figures: float) -> None:
+    def step(self, done: int, figures: Mapping[str, float]) -> None:
         """Show that `done` steps are done, and the newest figures."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        shown = {"loss": figures["train_loss"], "images/s": figures["images_per_second"]}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self._progress.update(self._task, completed=done, figures=text)
 
     def advance(self, done: int) -> None:
@@ -32,8 +33,10 @@ class Display:
 
 
 @contextmanager
-def display(steps: int, first: int, console: Console | None = None) -> Iterator[Display]:
-    """Show a progress line on stderr while the block runs."""
+def display(
+    steps: int, first: int, console: Console | None = None, *, quiet: bool = False
+) -> Iterator[Display]:
+    """Show a progress line on stderr while the block runs; `quiet` shows nothing."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,7 +44,7 @@ def display(steps: int, first: int, console: Console | None = None) -> Iterator[
         TextColumn("steps"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
-        console=console or Console(stderr=True),
+        console=console or Console(stderr=True, quiet=quiet),
     )
     with progress:
         yield Display(progress, steps, first)

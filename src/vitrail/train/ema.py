@@ -17,6 +17,10 @@ class Ema:
         """`decay` in [0, 1); with 0 the average is the model itself."""
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model
+        self.attach(model)
+
+    def attach(self, model: nn.Module) -> None:
+        """Follow the tensors that `model` and the average have now: sharding makes new ones."""
         self._source: list[Tensor] = list(model.parameters())
         self._average: list[Tensor] = list(self.model.parameters())
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))

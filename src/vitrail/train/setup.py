@@ -15,11 +15,13 @@ from vitrail.data.loading.order import part_size
 from vitrail.data.loading.sampling import find_chances
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.statistics import channel_statistics
-from vitrail.device import pick_device, pick_precision
+from vitrail.device import pick_precision
 from vitrail.models import Backbone
 from vitrail.objectives.classify import Classify
 from vitrail.train.config import InputConfig, RunConfig, checked
+from vitrail.train.losses import make_loss
 from vitrail.train.starting import start_model
+from vitrail.train.team import Team
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,28 @@ class Setup:
         return step * self.config.train.batch_size / len(self.train_images.split)
 
 
-def set_up(config: RunConfig, data: Data) -> Setup:
-    """Build the model and open the images.
+def set_up(config: RunConfig, data: Data, team: Team) -> Setup:
+    """Build the model on this rank's device and open the images.
 
     Raises:
         ConfigError, ModelError: the settings do not fit each other, the data or this machine.
         DataError: no image can be read.
     """
-    device = pick_device(config.device)
+    device = team.device
     config = checked(
         config,
-        device=str(device),
+        device=str(device) if team.ranks == 1 else device.type,
         precision=pick_precision(config.precision, device),
         augment=allowed(config.augment, data),
     )
     if config.input.normalise == "data":
         config = checked(config, input=_measured(config, data))
-    part_size(config.train.batch_size, 1, repeats=config.data.sampling.repeats)
+    part_size(
+        config.train.batch_size,
+        team.ranks,
+        repeats=config.data.sampling.repeats,
+        pairs=bool(config.augment.mixup or config.augment.cutmix),
+    )
     find_chances(data.splits["train"], config.data.sampling)
     model = start_model(config, data)
     preprocess = model.preprocess
@@ -79,10 +86,8 @@ def set_up(config: RunConfig, data: Data) -> Setup:
         model.to(device),
         preprocess,
         augmentation,
-        classes=len(data.classes),
-        label_smoothing=config.train.label_smoothing,
+        loss=make_loss(config, data).to(device),
         seed=config.seed,
-        multi_label=data.multi_label,
     )
     train, val = data.splits["train"], data.splits["val"]
     workers, cache = config.data.workers, config.data.cache

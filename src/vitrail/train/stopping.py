@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGUSR1 is what schedulers send before they take the machine away.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stopped(Exception):
@@ -16,7 +17,8 @@ class Stopped(Exception):
         """`step` steps are done and saved in the directory `run`."""
         super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
         self.run = run
-        self.exit_code = 128 + signum  # what a shell reports
+        # what a shell reports; a scheduler needs one code that says "saved, run me again"
+        self.exit_code = 130 if signum == signal.SIGINT else 143
 
 
 class StopRequest:
@@ -34,7 +36,7 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Watch for SIGTERM and SIGINT while the block runs; only possible in the main thread."""
+    """Watch for these signals while the block runs; only possible in the main thread."""
     request = StopRequest()
     try:
         before = {signum: signal.signal(signum, request) for signum in SIGNALS}

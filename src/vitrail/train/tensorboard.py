@@ -8,14 +8,17 @@ from typing import Any
 class Mirror:
     """Writes the figures of metrics.jsonl once more, under RUN/tb; idle without tensorboard."""
 
-    def __init__(self, run: Path, first: int) -> None:
+    def __init__(self, run: Path, first: int, *, idle: bool = False) -> None:
         """Events from step `first` on, left by a run that was killed, are replaced."""
+        self._idle = idle
         self._folder = run / "tb"
         self._first = first
         self._writer: Any = None
 
     def __enter__(self) -> "Mirror":
         """Open the event file."""
+        if self._idle:
+            return self
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:  # the extra is not installed; metrics.jsonl holds the same figures

@@ -15,6 +15,7 @@ from vitrail.weights.adapt import Wanted, adapt
 from vitrail.weights.foreign import Foreign
 from vitrail.weights.formats import FORMATS, recognise
 from vitrail.weights.hub import fetch
+from vitrail.weights.lora import is_adapter
 from vitrail.weights.native import is_native, read_native, write_native
 from vitrail.weights.source import open_source
 
@@ -89,6 +90,10 @@ def read_any(
         return read_native(path), "vitrail"
     if path.is_dir() and not any(path.glob("*.safetensors*")) and not any(path.glob("*.bin")):
         return read_native(path), "vitrail"  # says what is missing
+    if is_adapter(path):
+        raise WeightsError(
+            f"{path}: only what LoRA added to other weights; load those, then load_adapter"
+        )
     source = open_source(path, pickles=pickles, trained_size=trained_size)
     name, source = recognise(source, format)
     foreign = FORMATS[name].read(source)

@@ -1,8 +1,9 @@
 """Named tensors in safetensors files; nothing in them is ever executed."""
 
+import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,36 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
     return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
 
 
+def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Give the bytes of a safetensors file one after the other, so that they are never all copied.
+
+    The library would write such a file itself, but tells neither its hash nor, where the disk
+    refuses, the number of the error.
+
+    Args:
+        tensors: contiguous, on the CPU, without gradients. They must not change meanwhile.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so all are aligned
+    header, end = {}, 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        kind = _dtype_name(tensor.dtype)
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        yield tensors[name].reshape(-1).view(torch.uint8).numpy().data
+
+
+@functools.cache
+def _dtype_name(dtype: torch.dtype) -> str:
+    """Ask the library how it writes a type."""
+    data = safetensors.torch.save({"x": torch.empty(0, dtype=dtype)})
+    return str(json.loads(data[8:])["x"]["dtype"])
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -53,6 +84,44 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: no such file") from None
     except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(path, str(error)) from None
+
+
+class TensorFiles(Mapping[str, Tensor]):
+    """The tensors of one safetensors file, or of several that share them; each is read when asked.
+
+    What is given is a copy in memory: the files may be removed while it is used.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read the headers.
+
+        Raises:
+            WeightsError: a file is missing, cut short or no safetensors file, or two have a tensor
+                of the same name.
+        """
+        self._files: dict[str, Any] = {}
+        for path in paths:
+            names = _read_header(path).keys() - {METADATA}
+            if twice := sorted(names & self._files.keys()):
+                raise WeightsError(f"{path}: {twice[0]!r} is in another file of the set too")
+            try:
+                file = safetensors.safe_open(path, framework="pt")
+            except (OSError, safetensors.SafetensorError) as error:
+                raise _damaged(path, str(error)) from None
+            self._files |= dict.fromkeys(sorted(names), file)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read one tensor. Raises KeyError."""
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor.clone()  # the library gives a window on the file
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        """Count the tensors."""
+        return len(self._files)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -120,11 +189,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         raise WeightsError(
             f"{where}: {what} ({len(missing)} missing, {len(unknown)} unknown tensors)"
         )
-    for name, tensor in tensors.items():
+    ready = dict(tensors)  # of a file each is read once
+    for name, tensor in ready.items():
         if tensor.shape != own[name].shape:
             raise WeightsError(
                 f"{where}: {name} is {list(tensor.shape)}, the model has {list(own[name].shape)}"
             )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{where}: {name} holds values that are not finite")
-    model.load_state_dict(dict(tensors))
+    model.load_state_dict(ready)

@@ -1,0 +1,1 @@
+"""Searching for settings: short trainings, the worse ones ended early."""
