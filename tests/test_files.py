@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from vitrail import files
 from vitrail.errors import StorageError
-from vitrail.files import new_folder, write_atomic, write_json
+from vitrail.files import read_hashed, write_atomic, write_hashed, write_json
 
 REASONS = {
     errno.ENOSPC: "no space left on the disk; free some",
@@ -103,9 +104,6 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, below: str) -> None:
     (tmp_path / "runs").write_bytes(b"a file")
     with pytest.raises(StorageError, match=r"x\.bin: a part of this path is a file, not a folder"):
         write_atomic(tmp_path / "runs" / below, b"new")
-    with pytest.raises(StorageError, match="a part of this path is a file"):
-        with new_folder(tmp_path / "runs" / below):
-            pass
     assert (tmp_path / "runs").read_bytes() == b"a file"
 
 
@@ -149,51 +147,14 @@ def test_numbers_that_json_has_not_are_refused(tmp_path: Path, value: float) -> 
     assert (tmp_path / "x.json").read_text() == "old"
 
 
-# --- folders ---
+# --- hashes ---
 
 
-def test_new_folder_appears_whole(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "step"
-    with new_folder(path) as scratch:
-        (scratch / "a").write_text("1")
-        assert not path.exists()
-        (scratch / "b").write_text("2")
-    assert names(path) == ["a", "b"]
-    assert names(path.parent) == ["step"]
-
-
-def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="half way"):
-        with new_folder(tmp_path / "step") as scratch:
-            (scratch / "a").write_text("1")
-            raise RuntimeError("half way")
-    assert names(tmp_path) == []
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="step: no space left on the disk"):
-        with new_folder(tmp_path / "step") as scratch:
-            (scratch / "a").write_text("1")
-            fail(errno.ENOSPC)()
-    assert names(tmp_path) == []
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "step.tmp").mkdir()
-    (tmp_path / "step.tmp" / "half").write_text("x")
-    with new_folder(tmp_path / "step") as scratch:
-        (scratch / "a").write_text("1")
-    assert names(tmp_path) == ["step"]
-    assert names(tmp_path / "step") == ["a"]
-
-
-def test_a_folder_with_files_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "step").mkdir()
-    (tmp_path / "step" / "old").write_text("x")
-    with pytest.raises(
-        StorageError, match="step: there is a folder of this name that is not empty"
-    ):
-        with new_folder(tmp_path / "step") as scratch:
-            (scratch / "a").write_text("1")
-    assert names(tmp_path) == ["step"]
-    assert names(tmp_path / "step") == ["old"]
+def test_a_file_is_hashed_while_it_is_written_and_when_it_is_read(tmp_path: Path) -> None:
+    pieces = [b"one", memoryview(bytearray(3_000_000)), b"", b"two" * 100_000]
+    data = b"".join(pieces)
+    seal = write_hashed(tmp_path / "x.bin", pieces)
+    assert (tmp_path / "x.bin").read_bytes() == data
+    assert seal == (len(data), sha256(data).hexdigest()) == read_hashed(tmp_path / "x.bin")
+    assert write_hashed(tmp_path / "x.bin", []) == (0, sha256().hexdigest())
+    assert read_hashed(tmp_path / "x.bin") == (0, sha256().hexdigest())

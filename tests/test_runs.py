@@ -1,4 +1,8 @@
+import errno
+import fcntl
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +110,78 @@ def test_figures_beyond_a_step_are_forgotten(run: Run) -> None:
 def test_figures_must_be_finite(run: Run) -> None:
     with pytest.raises(ValueError, match=r"not JSON compliant"):
         run.log(1, loss=float("nan"))
+
+
+# --- one process at a time ---
+
+HOLDER = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX)
+if os.fork() == 0:  # a worker, which outlives it
+    sys.stdin.read()
+    sys.exit()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_another_process_that_trains_the_run_is_noticed(run: Run) -> None:
+    command = [sys.executable, "-c", HOLDER, str(run.path / ".lock")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match=r"run: is being trained by another process; wait"):
+            with run.locked():
+                pass
+        process.kill()
+        process.wait()
+        with run.locked():  # the worker is still there
+            assert (run.path / ".lock").exists()
+    with run.locked():  # again
+        pass
+
+
+def test_a_disk_without_locks_is_warned_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", fail)
+    entered = False
+    with pytest.warns(UserWarning, match=r"this disk has no locks \(No locks available\)"):
+        with run.locked():
+            entered = True
+    assert entered
+
+
+def test_what_goes_wrong_under_the_lock_is_told_as_it_is(run: Run) -> None:
+    with pytest.raises(OSError, match="No space") as caught:
+        with run.locked():
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert not isinstance(caught.value, StorageError)
+
+
+def test_scratch_files_of_a_killed_process_are_removed(run: Run) -> None:
+    (run.path / ".metrics.jsonl.tmp").write_text("half")
+    (run.path / ".config.json.0123.tmp").write_text("half")
+    (run.path / "checkpoints" / "step-00000004.tmp").mkdir(parents=True)
+    run.clean_up()
+    assert [path.name for path in run.path.iterdir()] != []
+    assert not list(run.path.rglob("*.tmp"))
+    assert run.read_json("config.json") == {}
+
+
+def test_checkpoints_come_back(run: Run) -> None:
+    assert run.newest_checkpoint() == (None, [])
+    for step in (4, 8, 12):
+        run.save_checkpoint(step, {"model": {"a": torch.full((2, 3), step)}}, {"seconds": 1.5}, 2)
+    checkpoint, damaged = run.newest_checkpoint()
+    assert checkpoint is not None and (checkpoint.step, damaged) == (12, [])
+    again = run.read_checkpoint(8)
+    assert again.state["seconds"] == 1.5 and again.tensors["model"]["a"].tolist() == [[8] * 3] * 2
+    with pytest.raises(RunError, match=r"step-00000004: no such checkpoint"):
+        run.read_checkpoint(4)
 
 
 def test_predictions_come_back_bit_for_bit(run: Run) -> None:

@@ -9,6 +9,7 @@ RUN/config.json        the whole configuration
     environment.json   versions and hardware
     predictions/       saved logits: every metric is computed from these
     reports/           report.html, summary.json
+    .lock              held by the process that trains
 """
 
 import errno
@@ -155,7 +156,8 @@ class Run:
         for path in self.path.glob(".*.tmp"):
             with suppress(OSError):
                 path.unlink()
-        clean_up(self.path / "checkpoints")
+        with suppress(OSError):
+            clean_up(self.path / "checkpoints")
 
     def save_checkpoint(
         self,

@@ -2,6 +2,7 @@
    one of them kills the process or lets the call fail. Driven from driver.py through ctypes. */
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -121,9 +122,16 @@ ssize_t read(int file, void *data, size_t size) {
 }
 
 ssize_t write(int file, const void *data, size_t size) {
-    if (folder[0] && !failure && moment == HALF && count + 1 == target) size /= 2;
+    if (!failure && moment == HALF && count + 1 == target && concerns_file(file)) size /= 2;
     CALL(ssize_t, write, concerns_file(file),
          REAL(ssize_t, write, int, const void *, size_t)(file, data, size));
+}
+
+DIR *opendir(const char *path) {
+    if (!concerns(path) || !due("opendir")) return REAL(DIR *, opendir, const char *)(path);
+    if (!failure) die();
+    errno = failure;
+    return NULL;
 }
 
 int close(int file) { /* a close that fails has closed all the same */

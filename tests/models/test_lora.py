@@ -10,7 +10,14 @@ from tests.helpers import images_for, tiny_model
 from vitrail.errors import ConfigError
 from vitrail.explain import attention_maps
 from vitrail.models import Backbone
-from vitrail.models.lora import LoraLinear, adapter_names, add_lora, lora_layers, merge_lora
+from vitrail.models.lora import (
+    LoraLinear,
+    adapter_names,
+    add_lora,
+    add_same_lora,
+    lora_layers,
+    merge_lora,
+)
 from vitrail.train.parallel import recompute_blocks
 
 ATTENTION = ("attn.qkv", "attn.proj")
@@ -121,6 +128,14 @@ def test_first_values_follow_the_seed_alone() -> None:
     assert one.std() == pytest.approx(bound / 3**0.5, rel=0.1)
 
 
+def test_a_model_gets_the_matrices_of_another() -> None:
+    model, twin = trained(tiny_model("vit", seed=1), rank=3), tiny_model("vit")
+    assert add_same_lora(twin, tiny_model("vit")) is twin and not lora_layers(twin)
+    add_same_lora(twin, model).load_state_dict(model.state_dict())
+    images = images_for(model, 1)
+    assert torch.equal(twin.eval()(images), model.eval()(images))
+
+
 def test_a_copy_learns_by_itself() -> None:
     model = trained(tiny_model("vit")).eval()
     images = images_for(model)
@@ -175,7 +190,9 @@ def test_blocks_may_be_computed_again_on_the_way_back() -> None:
 
 
 @pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_a_compiled_model_answers_the_same() -> None:
+    torch.compiler.reset()
     model = trained(tiny_model("vit")).train()
     images = images_for(model)
     expected = model(images)
@@ -184,7 +201,7 @@ def test_a_compiled_model_answers_the_same() -> None:
     assert wanted is not None
     wanted = wanted.clone()
     model.zero_grad()
-    answer = torch.compile(model)(images)
+    answer = torch.compile(model, fullgraph=True)(images)
     answer.sum().backward()
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
     found = lora_layers(model)["blocks.0.attn.qkv"].lora_a.grad

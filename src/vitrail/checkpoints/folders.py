@@ -26,9 +26,8 @@ def step_folder(root: Path, step: int) -> Path:
 
 
 def list_folders(root: Path) -> list[Path]:
-    """List the checkpoint folders, newest first."""
-    names = os.listdir(root) if root.is_dir() else []
-    found = [match for match in map(_NAME.fullmatch, names) if match]
+    """List the checkpoint folders, newest first. Raises OSError."""
+    found = [match for match in map(_NAME.fullmatch, _names(root)) if match]
     found.sort(key=lambda match: (int(match[1]), match[2] is None), reverse=True)
     return [root / match[0] for match in found]
 
@@ -47,7 +46,7 @@ def publish(scratch: Path, folder: Path) -> None:
 
 def discard(folders: Iterable[Path]) -> None:
     """Remove folders, as far as the disk lets; none is ever seen half under its own name."""
-    for folder in folders:
+    for folder in filter(Path.exists, folders):
         gone = folder.with_name(f"{folder.name}.gone.tmp")
         shutil.rmtree(gone, ignore_errors=True)
         with suppress(OSError):
@@ -60,8 +59,10 @@ def clean_up(root: Path, spare: str = "") -> None:
 
     Args:
         spare: a part of the names of those that are not orphans.
+    Raises:
+        OSError: the folder cannot be read.
     """
-    for name in os.listdir(root) if root.is_dir() else []:
+    for name in _names(root):
         if name.endswith(".tmp") and not (spare and spare in name):
             shutil.rmtree(root / name, ignore_errors=True)
         elif name.endswith(".old") and _NAME.fullmatch(name):
@@ -71,3 +72,11 @@ def clean_up(root: Path, spare: str = "") -> None:
             else:
                 with suppress(OSError):
                     os.replace(root / name, folder)
+
+
+def _names(root: Path) -> list[str]:
+    """List what lies in a folder that may not be there yet."""
+    try:
+        return os.listdir(root)
+    except FileNotFoundError:
+        return []

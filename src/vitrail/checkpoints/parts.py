@@ -30,12 +30,11 @@ def report(scratch: Path, rank: int, files: Manifest) -> None:
     _write_list(scratch, rank, {"files": {name: seal._asdict() for name, seal in files.items()}})
 
 
-def report_failure(scratch: Path, rank: int, error: BaseException) -> None:
+def report_failure(scratch: Path, rank: int, ranks: int, error: BaseException) -> None:
     """Tell the other ranks why there will be no share, if the disk still takes that much."""
-    if rank == 0:  # nothing of this save is of use any more
-        with suppress(OSError):
-            for path in scratch.iterdir():
-                path.unlink()
+    with suppress(OSError):
+        for path in scratch.glob(part_name("*", rank, ranks)):  # room for the list on a full disk
+            path.unlink()
     with suppress(OSError):
         _write_list(scratch, rank, {"error": str(error) or repr(error)})
 

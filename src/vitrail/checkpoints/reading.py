@@ -47,9 +47,11 @@ def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
     Returns:
         the checkpoint, or None; and one line for each damaged one that was passed over.
+    Raises:
+        RunError: the folder cannot be read at all.
     """
     damaged: list[str] = []
-    for folder in list_folders(root):
+    for folder in _listed(root):
         try:
             verify(folder)
             return open_checkpoint(folder), damaged
@@ -65,10 +67,18 @@ def read_checkpoint(root: Path, step: int) -> Checkpoint:
         RunError, WeightsError: it is not there, or damaged.
     """
     name = step_folder(root, step).name
-    for folder in list_folders(root):
+    for folder in _listed(root):
         if folder.name.removesuffix(".old") == name:
             return open_checkpoint(folder)
     raise RunError(f"{root / name}: no such checkpoint")
+
+
+def _listed(root: Path) -> list[Path]:
+    """List the checkpoint folders, newest first. Raises RunError."""
+    try:
+        return list_folders(root)
+    except OSError as error:
+        raise RunError(f"{root}: cannot be read ({error.strerror})") from None
 
 
 def verify(folder: Path) -> None:
@@ -118,15 +128,19 @@ def read_manifest(folder: Path) -> Manifest:
         entries = json.loads(path.read_bytes())
         manifest = {name: Seal(each["bytes"], each["sha256"]) for name, each in entries.items()}
         there = {name for name in os.listdir(folder) if not name.startswith(".")}  # .DS_Store
-        for name in sorted(manifest.keys() - there):
-            raise RunError(f"{folder / name}: damaged (it is missing)")
-        for name in sorted(there - manifest.keys() - {MANIFEST}):
-            raise RunError(f"{path}: damaged (it does not list {name})")
-        for name, seal in manifest.items():
-            if (size := os.stat(folder / name).st_size) != seal.bytes:
-                raise RunError(f"{folder / name}: damaged ({size} bytes, not {seal.bytes})")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: damaged ({error!r})") from None
+    for name in sorted(manifest.keys() - there):
+        raise RunError(f"{folder / name}: damaged (it is missing)")
+    for name in sorted(there - manifest.keys() - {MANIFEST}):
+        raise RunError(f"{path}: damaged (it does not list {name})")
+    for name, seal in manifest.items():
+        try:
+            size = os.stat(folder / name).st_size
+        except OSError as error:
+            raise RunError(f"{folder / name}: damaged ({error.strerror})") from None
+        if size != seal.bytes:
+            raise RunError(f"{folder / name}: damaged ({size} bytes, not {seal.bytes})")
     return manifest
 
 

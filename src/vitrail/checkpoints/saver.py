@@ -47,6 +47,8 @@ class Saver:
             attempt: letters and digits, the same on all ranks and another at each start of the
                 run: parts that an earlier start left are never mixed in.
             timeout: seconds that a rank waits for the others.
+        Raises:
+            StorageError: the folder cannot be read.
         """
         assert keep >= 1 and 0 <= rank < ranks and (attempt.isalnum() or ranks == 1)
         self._root = run / "checkpoints"
@@ -58,7 +60,8 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
         if rank == 0:
-            clean_up(self._root, f".{attempt}-" if attempt else "")
+            with writing(self._root):
+                clean_up(self._root, f".{attempt}-" if attempt else "")
 
     def save(
         self,
@@ -80,10 +83,10 @@ class Saver:
         Raises:
             StorageError: the save before failed; this one is not begun.
         """
+        self._saves += 1  # also where the next line raises: the ranks must count alike
         self.wait()
         about = json.dumps({**state, "step": step, "score": score}, indent=2, allow_nan=False)
         staged = self._staging.copy(tensors)
-        self._saves += 1
         self._pending = self._thread.submit(self._write, step, staged, about.encode())
 
     def wait(self) -> None:
@@ -120,7 +123,7 @@ class Saver:
         """Wait for the last save. Where the block failed, that error counts, with a note."""
         try:
             self.close()
-        except VitrailError as failed:
+        except (VitrailError, OSError) as failed:
             if error is None:
                 raise
             error.add_note(f"and the last checkpoint was not saved: {failed}")
@@ -145,7 +148,7 @@ class Saver:
             if self._ranks == 1:
                 shutil.rmtree(scratch, ignore_errors=True)
             else:
-                parts.report_failure(scratch, self._rank, error)
+                parts.report_failure(scratch, self._rank, self._ranks, error)
             raise
 
     def _write_share(self, scratch: Path, staged: dict[str, dict[str, Tensor]]) -> Manifest:

@@ -27,11 +27,11 @@ def require_space(run: Path, size: int, keep: int) -> None:
     with writing(root):
         (root / _PROBE).unlink()
         free = shutil.disk_usage(root).free
-    count = max(1, keep + 2 - len(list_folders(root)))
+        count = max(1, keep + 2 - len(list_folders(root)))
     if free < count * size:
         raise StorageError(
-            f"{root}: {_megabytes(free)} are free, and {count} checkpoints of {_megabytes(size)} "
-            f"need {_megabytes(count * size)}; free some, write elsewhere, or keep fewer "
+            f"{root}: {_megabytes(free)} are free, and checkpoints need {_megabytes(count * size)} "
+            f"({count} times {_megabytes(size)}); free some, write elsewhere, or keep fewer "
             f"(keep_checkpoints={keep})"
         )
 

@@ -1,5 +1,6 @@
 """The command line: `vitrail COMMAND`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,10 @@ COMMANDS = {
     "demo": "the whole way on the built-in letters; ends with a report",
     "models": "names, parameters, FLOPs, tokens",
     "check": "look at every image of a data set: broken, repeated, leaked, odd",
+    "plan": "what a training will take, what limits it, what to change",
     "train": "train a classifier on a folder of images",
+    "tune": "search for learning rate, decay, augmentation by short trainings",
+    "replay": "take a step of a training that went wrong again",
     "evaluate": "measure a trained model and write its report",
     "predict": "labels for images",
     "explain": "pictures of what a model looks at",
@@ -27,14 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     from vitrail.train.stopping import Stopped
+    from vitrail.tune.stopped import SearchStopped
 
     try:
         _run(args)
     except VitrailError as error:
-        _say(f"error: {error}")
+        _say(f"error: rank {_rank()}: {error}" if _rank() else f"error: {error}")
         return 2
     except Stopped as stopped:
-        _say(f"{stopped}; go on with: vitrail train --resume {stopped.run}")
+        if _rank() in ("", "0"):
+            _say(f"{stopped}; go on with: vitrail train --resume {stopped.run}")
+        return stopped.exit_code
+    except SearchStopped as stopped:
+        _say(f"{stopped}; go on with: vitrail tune --resume {stopped.search}")
         return stopped.exit_code
     except KeyboardInterrupt:
         _say("stopped")
@@ -71,6 +80,11 @@ def _print_help() -> None:
     for name, what in COMMANDS.items():
         console.print(f"  {name:<10} {what}", highlight=False, markup=False)
     console.print("\n`vitrail COMMAND --help` lists the flags.", highlight=False, markup=False)
+
+
+def _rank() -> str:
+    """Give the number that torchrun gave this process, or nothing."""
+    return os.environ.get("RANK", "")
 
 
 def _say(line: str) -> None:

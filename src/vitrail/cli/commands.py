@@ -13,14 +13,30 @@ from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.converting import convert
 from vitrail.cli.data import data
 from vitrail.cli.flags import parse
+from vitrail.cli.planning import plan
+from vitrail.cli.replaying import replay
 from vitrail.cli.training import train
+from vitrail.cli.tuning import tune
 from vitrail.data.sources import open_to_measure, quarantined
 from vitrail.device import pick_device
 from vitrail.errors import ImageError, ModelError, RunError, UsageError, printable
 from vitrail.evaluate.summary import Summary
 from vitrail.files import plain_name
 
-__all__ = ["check", "convert", "data", "demo", "evaluate", "explain", "models", "predict", "train"]
+__all__ = [
+    "check",
+    "convert",
+    "data",
+    "demo",
+    "evaluate",
+    "explain",
+    "models",
+    "plan",
+    "predict",
+    "replay",
+    "train",
+    "tune",
+]
 
 
 def evaluate(args: list[str]) -> None:

@@ -37,6 +37,11 @@ def take(args: list[str], names: tuple[str, ...], command: str) -> tuple[dict[st
     return taken, rest
 
 
+def take_switch(args: list[str], flag: str) -> tuple[bool, list[str]]:
+    """Take a flag without a value out of a command line; say whether it was there."""
+    return flag in args, [arg for arg in args if arg != flag]
+
+
 def lengthen(arg: str) -> str:
     """Give a short flag its place in the tree."""
     flag, equals, value = arg.partition("=")

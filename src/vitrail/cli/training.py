@@ -1,6 +1,7 @@
 """`vitrail train`: every setting is a flag, over a recipe or the configuration of another run."""
 
 import json
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from vitrail.cli.settings import (
     begin_from_weights,
     lengthen,
     take,
+    take_switch,
     value_of,
     vary,
 )
@@ -20,6 +22,7 @@ from vitrail.data.sources import BUILTIN
 from vitrail.errors import ConfigError, UsageError, printable
 from vitrail.train.config import RunConfig
 from vitrail.train.fine_tuning import absolute_weights
+from vitrail.train.team import ranks_here
 
 C = TypeVar("C", bound=RunConfig)
 TRAIN_ONLY = ("--out", "--recipe", "--resume", "--config", "--device", "--augreg")
@@ -30,11 +33,12 @@ def train(args: list[str]) -> None:
     from vitrail.recipes import RECIPES
     from vitrail.train import loop
 
+    again, args = take_switch(args, "--continue")
     special, rest = take(args, TRAIN_ONLY, "train")
     if "--help" in rest or "-h" in rest:
         _train_help(list(RECIPES))
     if "--resume" in special:
-        if rest or special.keys() - {"--resume", "--device"}:
+        if rest or again or special.keys() - {"--resume", "--device"}:
             raise UsageError("train --resume RUN: takes only --device; the run knows its settings")
         run = loop.resume(special["--resume"], special.get("--device"))
     else:
@@ -43,9 +47,12 @@ def train(args: list[str]) -> None:
             raise UsageError(
                 "train: --out is missing; name a new folder for the run, such as runs/mine"
             )
-        run = loop.train(config, special["--out"])
-    NOTE.print(printable(f"trained: {run.path}"))
-    NOTE.print(printable(f"next: vitrail evaluate {run.path}"))
+        # torchrun gives the same command again when it starts the ranks anew
+        again = again or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        run = loop.train(config, special["--out"], again=again)
+    if ranks_here()[0] == 0:
+        NOTE.print(printable(f"trained: {run.path}"))
+        NOTE.print(printable(f"next: vitrail evaluate {run.path}"))
 
 
 def compose(special: dict[str, str], rest: list[str], command: str, kind: type[C]) -> C:
@@ -103,7 +110,8 @@ def _train_help(recipes: list[str]) -> None:
     """Print what tyro does not know, before it prints all settings."""
     OUT.print("usage: vitrail train --data DATA --out RUN [settings]")
     OUT.print("       vitrail train --weights SOURCE --data DATA --out RUN [settings]")
-    OUT.print("       vitrail train --resume RUN\n")
+    OUT.print("       vitrail train --resume RUN")
+    OUT.print("       torchrun --nproc-per-node GPUS -m vitrail train …   (the same on many)\n")
     OUT.print("  --out RUN         a new folder for the run")
     OUT.print(f"  --recipe NAME     settings to start from: {', '.join(recipes)}")
     OUT.print(
@@ -111,5 +119,6 @@ def _train_help(recipes: list[str]) -> None:
     )
     OUT.print("  --config FILE     settings to start from: the config.json of another run")
     OUT.print(f"  --augreg LEVEL    augmentation to start from: {', '.join(AUGREG)}")
-    OUT.print("  --resume RUN      go on with a run that was stopped\n")
+    OUT.print("  --resume RUN      go on with a run that was stopped")
+    OUT.print("  --continue        go on with --out if it is there already, else begin\n")
     OUT.print("short flags: " + ", ".join(SHORT_FLAGS) + "\n")

@@ -1,9 +1,10 @@
-"""What a person sees while a search runs: a row for each trial, and a line that moves."""
+"""A search as a person sees it: a row for each trial, a line that moves, the result, the page."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from rich.console import Console
@@ -14,15 +15,33 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.text import Text
 
+from vitrail.cli.consoles import NOTE, OUT
+from vitrail.data.remote import shown
+from vitrail.errors import printable
+from vitrail.report.tune_page import Tried, TuneContent, write_tune_page
 from vitrail.tune.journal import Trial
 from vitrail.tune.search import Search
+from vitrail.tune.space import Range
 
 WIDTH = 13  # of a column of settings
 TAIL = 4096  # bytes at the end of metrics.jsonl that hold its last line
+
+
+def run_search(search: Search) -> None:
+    """Run what is left of a search; what its trainings say goes to a file."""
+    NOTE.print(printable(f"what the trainings say: {search.path / 'log.txt'}"))
+    with (
+        watching(search) as view,
+        open(search.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as log,
+        redirect_stderr(log),
+    ):
+        for trial in search.run():
+            view.show(trial)
+    _conclude(search)
 
 
 class Newest(ProgressColumn):
@@ -41,13 +60,13 @@ class Newest(ProgressColumn):
         return Text(f"trial {folder.name}: {where}{loss}")
 
 
-def newest_line(path: Path) -> dict[str, float]:
+def newest_line(path: Path) -> dict[str, float | int]:
     """Read the last whole line of a file that is being written; nothing if there is none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL))
             lines = file.read().split(b"\n")
-        line: dict[str, float] = json.loads(lines[-2])
+        line: dict[str, float | int] = json.loads(lines[-2])
     except (OSError, ValueError, IndexError):
         return {}
     return line
@@ -60,29 +79,39 @@ class View:
         """Use `watching` instead."""
         self._search = search
         self._progress = progress
+        done = search.journal.ended()
         self._task = progress.add_task(
-            "trials", total=search.search.trials, folder=None, steps=search.steps, best=""
+            "trials",
+            total=search.search.trials,
+            completed=len(done),
+            steps=search.steps,
+            folder=None,
+            best=best_so_far(search),
         )
         names = [*search.space, "score", "steps"]
         self._say("trial  " + "".join(f"{name.replace('_', ' '):<{WIDTH}}" for name in names))
-        for trial in search.journal.ended():
-            self.show(trial)
+        for trial in done:
+            self._say(row(trial, search.steps))
 
     def show(self, trial: Trial) -> None:
         """Print the row of a trial that has ended, and say which one runs and which is best."""
-        done = self._search.journal.ended()
         if trial.end:
             self._say(row(trial, self._search.steps))
-        best = self._search.best()
         self._progress.update(
             self._task,
-            completed=len(done),
+            completed=len(self._search.journal.ended()),
             folder=None if trial.end else self._search.folder(trial.number),
-            best="" if best is None else f"best {best.score:.1%} ({best.number:04d})",
+            best=best_so_far(self._search),
         )
 
     def _say(self, line: str) -> None:
-        self._progress.console.print(line)
+        self._progress.console.print(line.rstrip())
+
+
+def best_so_far(search: Search) -> str:
+    """Say how good the best trial is, and which it is."""
+    best = search.best()
+    return "" if best is None else f"best {best.score:.1%} ({best.number:04d})"
 
 
 def row(trial: Trial, steps: int) -> str:
@@ -105,10 +134,51 @@ def watching(search: Search) -> Iterator[View]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[best]}"),
         Newest(),
         console=console,
+        speed_estimate_period=math.inf,  # trials are few and long
     )
     with progress:
         yield View(search, progress)
+
+
+def _conclude(search: Search) -> None:
+    """Say what was found, and write the page."""
+    page, best = search.path / "tune.html", search.best()
+    write_tune_page(page, _content(search))
+    if best is None:
+        NOTE.print("no trial was trained to its end; see the log")
+    else:
+        settings = "  ".join(f"{name} {value}" for name, value in best.settings.items())
+        OUT.print(printable(f"best: trial {best.number:04d}, {best.score:.1%}: {settings}"))
+        file = search.path / "best.json"
+        NOTE.print(printable(f"next: vitrail train --config {file} --out runs/best"))
+    NOTE.print(printable(f"page: {page}"))
+
+
+def _content(search: Search) -> TuneContent:
+    """Give the page what it shows."""
+    best = search.best()
+    tried = [
+        Tried(
+            number=trial.number,
+            settings=trial.settings,
+            steps=max(trial.scores, default=0),
+            score=trial.score,
+            end=trial.end or "under way",
+        )
+        for trial in search.journal.trials.values()
+    ]
+    return TuneContent(
+        title=search.path.name,
+        data=shown(search.base.data.source),
+        names=tuple(search.space),
+        logarithmic=tuple(
+            name for name, part in search.space.items() if isinstance(part, Range) and part.log
+        ),
+        steps=search.steps,
+        trials=tried,
+        best=None if best is None else best.number,
+    )

@@ -1,18 +1,11 @@
 """`vitrail tune`: search for settings, over a base that is made as `vitrail train` makes it."""
 
-from contextlib import redirect_stderr
-from pathlib import Path
-
-from vitrail.cli.consoles import NOTE, OUT
+from vitrail.cli.consoles import OUT
 from vitrail.cli.settings import SHORT_FLAGS, take
 from vitrail.cli.training import compose
-from vitrail.cli.trials import watching
-from vitrail.errors import UsageError, printable
-from vitrail.report.tune_page import TuneContent, Tried, write_tune_page
+from vitrail.errors import UsageError
 from vitrail.train.config import RunConfig
-from vitrail.train.team import ranks_here
-from vitrail.tune.search import Search, begin, reopen
-from vitrail.tune.space import Range, SearchConfig
+from vitrail.tune.space import SearchConfig
 
 TUNE_ONLY = ("--out", "--recipe", "--resume", "--config", "--device", "--augreg")
 SEARCH_FLAGS = {
@@ -30,33 +23,32 @@ class TuneConfig(RunConfig):
 
 def tune(args: list[str]) -> None:
     """`vitrail tune`: a new search, or the rest of one."""
+    from vitrail.cli.trials import run_search
+    from vitrail.train.team import ranks_here
+    from vitrail.tune.search import begin, reopen
+
     if ranks_here()[1] > 1:
         raise UsageError("tune: searches in one process; run it without torchrun")
     special, rest = take(args, TUNE_ONLY, "tune")
     if "--help" in rest or "-h" in rest:
         _tune_help()
-    search = _reopened(special, rest) if "--resume" in special else _begun(special, rest)
-    NOTE.print(printable(f"what the trainings say: {search.path / 'log.txt'}"))
-    with (
-        watching(search) as view,
-        open(search.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as log,
-        redirect_stderr(log),
-    ):
-        for trial in search.run():
-            view.show(trial)
-    _conclude(search)
+    if "--resume" in special:
+        search = reopen(special["--resume"], *_changes(special, rest))
+    else:
+        base, how = _composed(special, rest)
+        search = begin(base, how, special["--out"])
+    run_search(search)
 
 
-def _begun(special: dict[str, str], rest: list[str]) -> Search:
-    """Begin a new search."""
-    rest = [_lengthened(arg) for arg in rest]
-    both = compose(special, rest, "tune", TuneConfig)
+def _composed(special: dict[str, str], rest: list[str]) -> tuple[RunConfig, SearchConfig]:
+    """Put base and search together. Raises ConfigError, UsageError."""
+    both = compose(special, [_lengthened(arg) for arg in rest], "tune", TuneConfig)
     if "--out" not in special:
         raise UsageError(
             "tune: --out is missing; name a new folder for the search, such as runs/search"
         )
     base = RunConfig(**{name: value for name, value in both if name != "search"})
-    return begin(base, both.search, special["--out"])
+    return base, both.search
 
 
 def _lengthened(arg: str) -> str:
@@ -64,8 +56,8 @@ def _lengthened(arg: str) -> str:
     return SEARCH_FLAGS.get(flag, flag) + equals + value
 
 
-def _reopened(special: dict[str, str], rest: list[str]) -> Search:
-    """Open the search that was stopped. Raises UsageError."""
+def _changes(special: dict[str, str], rest: list[str]) -> tuple[int | None, float | None]:
+    """Give the number of trials and hours that a search goes on with. Raises UsageError."""
     more, others = take(rest, ("--trials", "--hours"), "tune")
     if others or special.keys() - {"--resume"}:
         raise UsageError(
@@ -76,47 +68,7 @@ def _reopened(special: dict[str, str], rest: list[str]) -> Search:
         hours = float(more["--hours"]) if "--hours" in more else None
     except ValueError as error:
         raise UsageError(f"tune --resume: {error}") from None
-    return reopen(special["--resume"], trials, hours)
-
-
-def _conclude(search: Search) -> None:
-    """Say what was found, and write the page."""
-    page, best = search.path / "tune.html", search.best()
-    write_tune_page(page, _content(search))
-    if best is None:
-        NOTE.print("no trial was trained to its end; see the log")
-    else:
-        settings = "  ".join(f"{name} {value}" for name, value in best.settings.items())
-        OUT.print(printable(f"best: trial {best.number:04d}, {best.score:.1%}: {settings}"))
-        file = search.path / "best.json"
-        NOTE.print(printable(f"next: vitrail train --config {file} --out runs/best"))
-    NOTE.print(printable(f"page: {page}"))
-
-
-def _content(search: Search) -> TuneContent:
-    """Give the page what it shows."""
-    best = search.best()
-    tried = [
-        Tried(
-            number=trial.number,
-            settings=trial.settings,
-            steps=max(trial.scores, default=0),
-            score=trial.score,
-            end=trial.end or "under way",
-        )
-        for trial in search.journal.trials.values()
-    ]
-    return TuneContent(
-        title=search.path.name,
-        data=search.base.data.source,
-        names=tuple(search.space),
-        logarithmic=tuple(
-            name for name, part in search.space.items() if isinstance(part, Range) and part.log
-        ),
-        steps=search.steps,
-        trials=tried,
-        best=None if best is None else best.number,
-    )
+    return trials, hours
 
 
 def _tune_help() -> None:

@@ -1,6 +1,7 @@
 """Low-rank matrices beside frozen linear layers. Source: Hu et al. 2022, arXiv:2106.09685."""
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -64,9 +65,9 @@ def add_lora(
 ) -> tuple[str, ...]:
     """Freeze a model but for its class head, and add trainable matrices beside chosen layers.
 
-    The model computes what it did, but for rounding, until it is trained. Each tensor keeps its name;
-    `<layer>.lora_a` and `<layer>.lora_b` come beside it. The last norm is frozen with the rest: a
-    linear head behind it learns the same, and what stays as it was is known to be.
+    The model computes what it did, but for rounding, until it is trained. Tensors keep their names;
+    `<layer>.lora_a` and `<layer>.lora_b` come beside them. The last norm is frozen with the rest:
+    what it could learn, the linear head behind it can.
 
     Args:
         rank: at least 1 and at most the smaller side of each matrix.
@@ -80,7 +81,7 @@ def add_lora(
     """
     if lora_layers(model):
         raise ConfigError("lora: the model has such matrices already; merge them first")
-    if rank < 1 or alpha <= 0:
+    if rank < 1 or not 0 < alpha < math.inf:
         raise ConfigError(f"lora.rank={rank} must be at least 1, lora.alpha={alpha:g} above 0")
     chosen = _find_layers(model, targets)
     for name, layer in chosen.items():
@@ -98,6 +99,15 @@ def add_lora(
         if name in parameters:  # a model without classes has none
             parameters[name].requires_grad_(True)
     return tuple(chosen)
+
+
+def add_same_lora(model: Backbone, other: Backbone) -> Backbone:
+    """Give a plain model matrices beside the same layers as `other` has them, if it has any."""
+    layers = lora_layers(other)
+    if layers:
+        first = next(iter(layers.values()))
+        add_lora(model, first.rank, first.alpha, tuple(layers))
+    return model
 
 
 def merge_lora(model: Backbone) -> Backbone:

@@ -90,6 +90,16 @@ def changed_sizes(config: RunConfig, foreign: Foreign) -> dict[str, Any]:
     return sizes
 
 
+def contract(inputs: InputConfig, given: Preprocess | None, size: tuple[int, int]) -> Preprocess:
+    """Give the contract of the settings, with what they do not say taken from the file's."""
+    mine = inputs.preprocess(size)
+    if given is None:
+        return mine
+    return mine.replace(
+        pad_fill=given.pad_fill, shrink_on_load=given.shrink_on_load, max_pixels=given.max_pixels
+    )
+
+
 def _model_of(foreign: Foreign, base: ModelConfig) -> ModelConfig:
     """Give the sizes of the file as settings, as far as there are settings for them."""
     given = {key for key, value in dict(base).items() if value is not None}
@@ -130,10 +140,3 @@ def _each(values: Sequence[float], count: int) -> float | tuple[float, ...]:
     if len(set(values)) == 1:
         return values[0]
     return tuple(values) if len(values) == count else sum(values) / len(values)
-
-
-def same_contract(inputs: InputConfig, given: Preprocess, size: tuple[int, int]) -> Preprocess:
-    """Give the contract of the settings, with what they do not say taken from the file's."""
-    return inputs.preprocess(size).replace(
-        pad_fill=given.pad_fill, shrink_on_load=given.shrink_on_load, max_pixels=given.max_pixels
-    )

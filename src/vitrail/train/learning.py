@@ -117,16 +117,16 @@ class GuardConfig(Config):
     """What happens when a loss or a gradient goes wrong; the weights never take such a step."""
 
     spike: Annotated[float, Field(gt=1)] | None = 8.0
-    """A loss is a spike when it is so many times as far above its running mean as usual; None
-    looks only for what is not finite."""
+    """A spike is a loss so many times as far above the running mean as losses usually are from it,
+    and above three times that mean; None looks only for what is not finite."""
     skip: Positive = 4
-    """Steps before a spike whose batches are left out together with it, after going back."""
+    """Steps before a spike that are left out with it, after going back to a checkpoint."""
     slow_down: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Factor of the learning rate from the second event in a row on."""
+    """Factor of the learning rate from the second event in a row on, and again at each further."""
     limit: Positive = 3
     """The training stops at so many events in a row."""
     forgive: Positive = 500
-    """Good steps after which events no longer count as in a row."""
+    """Steps beyond an event after which the next one is no longer in a row with it."""
 
 
 class TeamConfig(Config):

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitrail.data.loader import Batch, train_batches
 from vitrail.data.sources import absolute_source, quarantined
 from vitrail.runs import Run
+from vitrail.train.again import require_same_settings
 from vitrail.train.config import RunConfig, checked
 from vitrail.train.data import describe_data, look_at, open_training, reopen_training
 from vitrail.train.display import Display, display
@@ -35,9 +36,11 @@ def train(
         Stopped: a signal came; the run can be resumed.
     """
     with joined(config.device, config.team.timeout) as team:
-        if again and team.share((Path(out) / "config.json").exists()):
-            return _go_on(Run.open(out), team, until)
         config = _absolute(config)
+        there = Path(os.path.expanduser(out)) / "config.json"
+        if again and team.share(there.exists()):
+            require_same_settings(Run.open(out), config)
+            return _go_on(Run.open(out), team, until)
         left_out = quarantined(config.data.source, config.data.quarantine)
         data = open_training(config, left_out)
         setup = set_up(config, data, team)
@@ -139,6 +142,7 @@ def run_loop(run: Run, setup: Setup, team: Team, until: int | None = None) -> No
                 require_finite(loss.item() + norm.item(), done)  # never keep what has diverged
                 state.save(run, done, {"seconds": time.monotonic() - started}, team, config)
             if signum and done < setup.steps:
+                team.share(None)  # nobody leaves before all is written
                 raise Stopped(signum, done, run.path)
             team.pulse.mark(done, "reading images")
     if last == setup.steps:

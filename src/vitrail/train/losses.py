@@ -107,11 +107,11 @@ def opposite_weights(weights: Values, draws: Values, images: int) -> Values:
     """Weigh not being of a class so that the mean over all images is 1 for each class.
 
     The yes and no of a class then count as they would if it were drawn `weights * draws` times
-    among so many images. A class that every image has keeps 1.
+    among so many images. That is never more than there are: weighed or not, the commonest class has
+    most draws, and its weight is 1 at most. A class that every image has keeps 1.
     """
     others = images - draws
-    left = np.maximum(images - weights * draws, 0.0)  # below 0 only by rounding
-    return np.divide(left, others, out=np.ones_like(draws), where=others >= 0.5)
+    return np.divide(images - weights * draws, others, out=np.ones_like(draws), where=others >= 0.5)
 
 
 def log_prior(draws: Values, images: int, kind: Kind) -> Values:

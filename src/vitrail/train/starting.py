@@ -12,7 +12,7 @@ from vitrail.errors import ConfigError, RunError, printable
 from vitrail.models import ALIASES, Backbone, build_model
 from vitrail.models.lora import add_lora
 from vitrail.train.config import RunConfig
-from vitrail.train.fine_tuning import changed_sizes, read_weights, same_contract
+from vitrail.train.fine_tuning import changed_sizes, contract, read_weights
 from vitrail.train.team import ranks_here
 from vitrail.weights.adapt import Wanted, adapt
 from vitrail.weights.description import describe, parse_description
@@ -37,13 +37,15 @@ def start_model(
         WeightsError: the weights cannot be read, or do not fit.
         RunError: they are not those that the run began with.
     """
-    if config.weights.source:
-        if recorded is not None:
-            _require_same_files(config, recorded)
-        model = _from_weights(config, data)
-    else:
-        model = _at_random(config, data)
-    return _with_lora(model, config)
+    if not config.weights.source:
+        return _at_random(config, data)
+    if recorded is not None:
+        _require_same_files(config, recorded)
+    model, trained = _from_weights(config, data)
+    _add_lora(model, config)
+    if ranks_here()[0] == 0:
+        _tell(model, trained)
+    return model
 
 
 def describe_start(model: Backbone, config: RunConfig) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def rebuild(recorded: Mapping[str, Any], config: RunConfig, data: Data) -> Backb
     model = build_model(about.config)
     model.name, model.classes, model.preprocess = about.name, about.classes, about.preprocess
     model.multi_label = about.multi_label
-    return _with_lora(model, config)
+    _add_lora(model, config)
+    return model
 
 
 def _at_random(config: RunConfig, data: Data) -> Backbone:
@@ -104,8 +107,12 @@ def _at_random(config: RunConfig, data: Data) -> Backbone:
     return model
 
 
-def _from_weights(config: RunConfig, data: Data) -> Backbone:
-    """Load the weights into a model for these images and classes, in training mode."""
+def _from_weights(config: RunConfig, data: Data) -> tuple[Backbone, Preprocess | None]:
+    """Load the weights into a model for these images and classes, in training mode.
+
+    Returns:
+        the model, and how images became the input that the weights were trained with.
+    """
     foreign, found = read_weights(config.weights)
     wanted = Wanted(
         classes=data.classes,
@@ -113,14 +120,11 @@ def _from_weights(config: RunConfig, data: Data) -> Backbone:
         sizes=changed_sizes(config, foreign),
     )
     model = adapt(foreign, wanted, config.weights.source, found)
-    trained, size = model.preprocess, model.config.image_size
+    trained = model.preprocess
+    assert trained is None or isinstance(trained, Preprocess)
     model.multi_label = data.multi_label
-    model.preprocess = config.input.preprocess(size)
-    if isinstance(trained, Preprocess):
-        model.preprocess = same_contract(config.input, trained, size)
-    if ranks_here()[0] == 0:
-        _tell(model, trained)
-    return model.train()
+    model.preprocess = contract(config.input, trained, model.config.image_size)
+    return model.train(), trained
 
 
 def _choose_head(config: RunConfig, data: Data, foreign: Foreign) -> Literal["keep", "new"]:
@@ -131,18 +135,17 @@ def _choose_head(config: RunConfig, data: Data, foreign: Foreign) -> Literal["ke
     return "keep" if known and data.multi_label == foreign.multi_label else "new"
 
 
-def _with_lora(model: Backbone, config: RunConfig) -> Backbone:
+def _add_lora(model: Backbone, config: RunConfig) -> None:
     lora = config.lora
     if lora.rank:
         add_lora(model, lora.rank, lora.alpha, lora.targets, seed=config.seed)
-    return model
 
 
-def _tell(model: Backbone, trained: object) -> None:
+def _tell(model: Backbone, trained: Preprocess | None) -> None:
     """Print what became of the weights, and where the images come in another way than before."""
-    assert model.loaded is not None and isinstance(model.preprocess, Preprocess)
+    assert model.loaded is not None
     show(model.loaded)
-    if not isinstance(trained, Preprocess):
+    if trained is None:
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     for name in ("mean", "std", "resize", "interpolation"):

@@ -1,5 +1,6 @@
 """Being asked to stop: the step is finished, a checkpoint saved, and the process ends."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,13 @@ class StopRequest:
     signum: int | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """Take note; a second signal of the kind ends the process as usual."""
+        """Take note; a second signal of the kind ends the process as usual.
+
+        Not under torchrun, which sends on what the whole group of processes has got already.
+        """
         self.signum = signum
+        if "RANK" in os.environ:
+            return
         signal.signal(
             signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
         )

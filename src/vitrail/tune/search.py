@@ -57,14 +57,18 @@ class Search:
             SearchStopped: a signal came; the search can be resumed.
         """
         with leaving(self.path):
+            self._write_best()  # a crash may have come before it
             while (number := len(self.journal.ended())) < self.search.trials:
                 if number not in self.journal.trials and self._out_of_time():
                     break
                 yield from self._trial(number)
-                best = self.best()
-                if best is not None:
-                    settings = apply(self.base, best.settings)
-                    write_json(self.path / "best.json", settings.to_json())
+                self._write_best()
+
+    def _write_best(self) -> None:
+        """Write the best settings, at the length of the base, as `vitrail train` takes them."""
+        best = self.best()
+        if best is not None:
+            write_json(self.path / "best.json", apply(self.base, best.settings).to_json())
 
     def _out_of_time(self) -> bool:
         spent = sum(trial.seconds for trial in self.journal.trials.values())
@@ -164,9 +168,11 @@ def trial_config(base: RunConfig, search: SearchConfig) -> RunConfig:
     """Give what all trials have in common: their length, when they are measured, what they keep."""
     if search.epochs_each is not None:
         base = base.replace(train=base.train.lasting(search.epochs_each))
-    first = base.train.epochs / 2**search.halvings
+    first = base.train.epochs / 2**search.halvings  # it must be measured there
     return base.replace(
-        eval_every_epochs=min(base.eval_every_epochs, first), keep_checkpoints=1, keep_best=False
+        eval_every_epochs=first / math.ceil(first / base.eval_every_epochs),
+        keep_checkpoints=1,
+        keep_best=False,
     )
 
 
@@ -204,8 +210,9 @@ def _images(base: RunConfig) -> int:
 
 def _score_at(run: Run, step: int) -> float:
     """Find what was measured after a step. Raises DataError."""
-    figures = next((line for line in run.history() if line["step"] == step), {})
-    score = score_of(figures)
+    lines = [line for line in run.history() if line["step"] == step]
+    values = {name: value for line in lines for name, value in line.items()}
+    score = score_of({name: float(values[name]) for name in values if name.startswith("val_")})
     if score is None:
         raise DataError(f"{run.path}: nothing can be measured on the val split; see its labels")
     return score

@@ -115,6 +115,10 @@ class TensorFiles(Mapping[str, Tensor]):
         tensor: Tensor = self._files[name].get_tensor(name)
         return tensor.clone()  # the library gives a window on the file
 
+    def __contains__(self, name: object) -> bool:
+        """Look for a name, without reading the tensor."""
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         """Go through the names."""
         return iter(self._files)

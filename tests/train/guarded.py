@@ -1,0 +1,146 @@
+"""The smallest loop that has a guard, with the parts that the training's own loop has."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.train.helpers import tiny_config
+from vitrail.data.loader import Batch, train_batches
+from vitrail.runs import Run
+from vitrail.train.blame import weights_are_finite
+from vitrail.train.config import RunConfig
+from vitrail.train.data import open_training
+from vitrail.train.events import Event, Events
+from vitrail.train.guard import Guard
+from vitrail.train.incident import handle
+from vitrail.train.setup import Setup, set_up
+from vitrail.train.state import State, make_state
+from vitrail.train.step import Buffers, backward, clip_gradients
+from vitrail.train.team import Team
+from vitrail.weights.digest import tensor_digest
+
+SAVE_EVERY = 4
+ALONE = Team(torch.device("cpu"))
+
+
+def guarded_config(photos: Path, **changes: Any) -> RunConfig:
+    """Give settings of 38 steps: a spike is one only after 20 losses."""
+    return tiny_config(photos, **({"train__epochs": 10.0, "train__lr": 1e-3} | changes))
+
+
+def read_batch(setup: Setup, step: int) -> Batch:
+    """Read the batch of a step once more."""
+    (batch,) = train_batches(
+        setup.train_images,
+        seed=setup.config.seed,
+        batch_size=setup.config.train.batch_size,
+        steps=range(step, step + 1),
+        workers=0,
+    )
+    return batch
+
+
+@dataclass
+class Walk:
+    """A training that is under way."""
+
+    run: Run
+    setup: Setup
+    state: State = field(init=False)
+    guard: Guard = field(init=False)
+    events: Events = field(init=False)
+    losses: dict[int, str] = field(default_factory=dict)  # of each step, as it was last taken
+
+    def __post_init__(self) -> None:
+        config = self.setup.config
+        self.state = make_state(self.setup, ALONE)
+        self.guard = Guard(config.guard, ALONE.device, scaled=config.precision == "fp16")
+        self.events = Events(self.run.path, config.guard)
+
+    def digest(self) -> str:
+        """Give what everything that the next step depends on is known by."""
+        files = {**self.state.pack(ALONE), "guarded": self.guard.tensors()}
+        return tensor_digest(
+            {f"{file}/{name}": each for file, part in files.items() for name, each in part.items()}
+        )
+
+    def take(self, step: int) -> None:
+        """Take one step, or none if it is refused."""
+        config, state = self.setup.config, self.state
+        for group in state.optimizer.param_groups:
+            group["lr"] = config.train.lr * self.events.lr_scale(step)
+        buffers = Buffers(self.setup.model)
+        loss, _ = backward(
+            self.setup.objective, read_batch(self.setup, step), step, config, ALONE, state.scaler
+        )
+        norm = clip_gradients(self.setup.model, config.train.clip_norm, state.scaler)
+        refused = self.guard.watch(step, loss, norm)
+        state.optimizer.found_inf, state.optimizer.grad_scale = refused, None  # type: ignore[attr-defined]
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        buffers.undo(refused)
+        if not refused:
+            state.ema.update(step)
+        self.losses[step] = loss.item().hex()
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint."""
+        files = {**self.state.pack(ALONE), "guarded": self.guard.tensors()}
+        self.run.save_checkpoint(done, files, {"seconds": 0.0}, keep=2)
+
+    def restore(self) -> int:
+        """Go back to the newest checkpoint; give the next step."""
+        checkpoint, _ = self.run.newest_checkpoint()
+        if checkpoint is None:
+            return 0
+        self.state.unpack(checkpoint.tensors)
+        for name, tensor in self.guard.tensors().items():
+            tensor.copy_(checkpoint.tensors["guarded"][name])
+        return checkpoint.step
+
+    def newest(self) -> int | None:
+        """Give the step of the newest checkpoint."""
+        checkpoint, _ = self.run.newest_checkpoint()
+        return None if checkpoint is None else checkpoint.step
+
+    def go(self, until: int | None = None, look_every: int = 1) -> Iterator[Event]:
+        """Take the steps that are still to be taken; give each event once it is dealt with."""
+        step = self.restore()
+        last = min(until or self.setup.steps, self.setup.steps)
+        while step < last:
+            if self.events.skips(step):
+                step += 1
+                continue
+            self.take(step)
+            done = step + 1
+            save = done % SAVE_EVERY == 0
+            trouble = self.guard.look() if save or done % look_every == 0 or done == last else None
+            if trouble:
+                event = handle(
+                    self.run,
+                    self.setup,
+                    ALONE,
+                    self.state.scaler,
+                    self.events,
+                    trouble,
+                    read_batch(self.setup, trouble.step),
+                    self.newest(),
+                )
+                step = self.restore() if event.action == "went back" else event.back_to
+                assert step == event.back_to
+                yield event
+                continue
+            if save and weights_are_finite(self.setup.model):
+                self.save(done)
+            step += 1
+
+
+def begin(path: Path, config: RunConfig) -> Walk:
+    """Begin a run, or go on with it."""
+    run = Run.open(path) if os.path.exists(path) else Run.create(path)
+    run.write_json("config.json", config.to_json())
+    return Walk(run, set_up(config, open_training(config, {}), ALONE))
