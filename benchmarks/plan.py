@@ -2,10 +2,9 @@
 
     OMP_NUM_THREADS=1 nice -n 10 python benchmarks/plan.py [CASE ...]
 
-Each case is planned and trained in turns, `ROUNDS` times; the table gives, for each round, memory
-(the most that the training process had resident) and the median time of a step. Other work on the
-machine disturbs the times, so the round whose two times lie nearest is no better than the others:
-all are shown.
+Each case is planned and trained in turns, `ROUNDS` times. The table gives for each round memory
+(the most that the training process had resident), the median time of a step, and how many processes
+wanted a core when plan and training ended: more than there are cores disturb the times.
 """
 
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROUNDS = int(__import__("os").environ.get("R", 2))
+ROUNDS = 2
 PICTURES, SIZE = 60, (375, 500)  # for each of two classes; height, width
 
 VIT = "--model vit_small_patch16_224 --image-size 224 224 --batch-size 8 --epochs 1".split()
@@ -30,18 +29,19 @@ CASES = {
     "ViT-S/16, recompute": [*VIT, "--recompute"],
     "ViT-S/16, batch 16 in 2 parts": [*VIT, "--batch-size", "16", "--train.accumulate", "2"],
     "ViT-S/16, 2 workers": [*VIT, "--workers", "2"],
-    "ResNet-18": "--model resnet18 --image-size 224 224 --batch-size 16 --epochs 3".split(),
-    "ResNet-50, recompute": "--model resnet50 --image-size 160 160 --batch-size 8 --epochs 2 "
+    "ResNet-18": "--model resnet18 --image-size 224 224 --batch-size 16 --epochs 2".split(),
+    "ResNet-50, recompute": "--model resnet50 --image-size 160 160 --batch-size 8 --epochs 1 "
     "--recompute".split(),
     "Swin-T": "--model swin_tiny_patch4_window7_224 --batch-size 8 --epochs 1".split(),
-    "Swin-T, recompute, 2 parts": "--model swin_tiny_patch4_window7_224 --batch-size 8 --epochs 2 "
+    "Swin-T, recompute, 2 parts": "--model swin_tiny_patch4_window7_224 --batch-size 8 --epochs 1 "
     "--recompute --train.accumulate 2".split(),
 }
 
 
 def main(names: list[str]) -> None:
     """Plan and train each case in turns; print the table."""
-    print(f"| case | peak GiB: plan | run | error | step s: plan | run | error |\n{'|---' * 7}|")
+    print("| case | peak GiB: plan | run | error | step s: plan | run | error | load |")
+    print("|---" * 8 + "|")
     with tempfile.TemporaryDirectory() as folder:
         paint(Path(folder) / "pictures")
         for name in names or CASES:
@@ -50,12 +50,15 @@ def main(names: list[str]) -> None:
                 flags = ["--data", f"{folder}/pictures", *flags]
             for number in range(ROUNDS):
                 planned = plan(flags)
+                loads = [os.getloadavg()[0]]
                 peak, step = train(flags, Path(folder) / f"{name.replace('/', '-')}-{number}")
+                loads.append(os.getloadavg()[0])
                 print(
                     f"| {name} | {planned['peak_bytes'] / 2**30:.2f} | {peak / 2**30:.2f} | "
                     f"{planned['peak_bytes'] / peak - 1:+.0%} | "
                     f"{planned['seconds_per_step']:.3f} | {step:.3f} | "
-                    f"{planned['seconds_per_step'] / step - 1:+.0%} |",
+                    f"{planned['seconds_per_step'] / step - 1:+.0%} | "
+                    f"{loads[0]:.1f}, {loads[1]:.1f} |",
                     flush=True,
                 )
 

@@ -19,7 +19,7 @@ LEVELS = {
             "errors version",
             "config device files",
             "data models metrics",
-            "weights objectives",
+            "weights objectives scale",
             "checkpoints",
             "runs",
             "train evaluate explain export engines",

@@ -10,7 +10,7 @@ from vitrail.train.learning import OptimConfig
 
 MIB = 2**20
 BASE, EACH, IMAGE = 400 * MIB, 10 * MIB, MIB  # memory: of the process, of an image, prepared
-OVERHEAD, TIME, READ = 0.02, 0.01, 0.002  # seconds: of a step, of an image, to read it
+OVERHEAD, TIME, READ = 0.02, 0.01, 0.0005  # seconds: of a step, of an image, to read it
 INSTANCE = {
     "device": "cpu",
     "precision": "float32",
@@ -39,6 +39,8 @@ INSTANCE = {
     "cache": Cache("none", 0, 0, 0, 7.0),
     "workers_bytes": 0,
     "validation_seconds": 0.01,
+    "copy_once": 20 * MIB,
+    "copy_kept": 50 * MIB,
     "checkpoint_bytes": 50 * MIB,
     "model_bytes": 10 * MIB,
     "copy_seconds": 0.25,

@@ -8,7 +8,7 @@ from vitrail.recipes import RECIPES
 from vitrail.train.learning import WeightsConfig
 
 HOUR = 3600
-EPOCH = 1000 / 32 * 0.404 + 0.01 * 100 / 5  # seconds: steps, and a fifth of a validation
+EPOCH = 1000 / 32 * 0.356 + 0.01 * 100 / 5  # seconds: steps, and a fifth of a validation
 
 
 def ask(hours: float | None = None, **changes: Any) -> Suggestion:

@@ -13,7 +13,7 @@ NAN, INF = math.nan, math.inf
 
 
 def guard(spike: float | None = 8.0, *, scaled: bool = False) -> Guard:
-    return Guard(GuardConfig(spike=spike), CPU, scaled=scaled)
+    return Guard(GuardConfig(spike=spike), CPU, 16, scaled=scaled)
 
 
 def watch(guard: Guard, losses: "list[float] | np.ndarray", norm: float = 1.0) -> list[bool]:
@@ -37,7 +37,7 @@ def state(guard: Guard) -> dict[str, list[float]]:
         (1.0, NAN, "gradient", "the length of the gradient is nan"),
         (1.0, INF, "gradient", "the length of the gradient is inf"),
         (INF, NAN, "loss", "the loss is inf"),
-        (10.0, 1.0, "spike", "the loss is 10, and a spike above 3.5"),
+        (10.0, 1.0, "spike", "the loss is 10, and a spike above 4"),
     ],
 )
 def test_a_bad_step_is_refused_and_told(loss: float, norm: float, kind: str, what: str) -> None:
@@ -50,7 +50,7 @@ def test_a_bad_step_is_refused_and_told(loss: float, norm: float, kind: str, wha
     assert trouble is not None and trouble.what() == what
     assert (trouble.kind, trouble.step) == (kind, 2**24 + 1)
     assert str((trouble.loss, trouble.norm)) == str((loss, norm))
-    assert trouble.threshold == (3.5 if kind == "spike" else None)
+    assert trouble.threshold == (4.0 if kind == "spike" else None)
     assert state(one) == before  # it has learned nothing
     assert one.look() is None
 
@@ -164,9 +164,10 @@ def test_without_scaling_no_gradient_may_overflow() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_nothing_is_waited_for() -> None:
     cuda = torch.device("cuda")
-    one = Guard(GuardConfig(), cuda, scaled=True)
+    one = Guard(GuardConfig(), cuda, 16, scaled=True)
     loss: Tensor = torch.ones((), device=cuda)
     torch.cuda.set_sync_debug_mode("error")
     try:

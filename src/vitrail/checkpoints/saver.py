@@ -87,7 +87,10 @@ class Saver:
         self.wait()
         about = json.dumps({**state, "step": step, "score": score}, indent=2, allow_nan=False)
         staged = self._staging.copy(tensors)
-        self._pending = self._thread.submit(self._write, step, staged, about.encode())
+        folder = step_folder(self._root, step)
+        tag = f".{self._attempt}-{self._saves}" if self._ranks > 1 else ""
+        scratch = folder.with_name(f"{folder.name}{tag}.tmp")
+        self._pending = self._thread.submit(self._write, folder, scratch, staged, about.encode())
 
     def wait(self) -> None:
         """Wait until the last save is whole and under its own name on the disk.
@@ -128,15 +131,14 @@ class Saver:
                 raise
             error.add_note(f"and the last checkpoint was not saved: {failed}")
 
-    def _write(self, step: int, staged: dict[str, dict[str, Tensor]], about: bytes) -> None:
+    def _write(
+        self, folder: Path, scratch: Path, staged: dict[str, dict[str, Tensor]], about: bytes
+    ) -> None:
         """Write what was copied. Runs in the thread. Raises StorageError."""
-        folder = step_folder(self._root, step)
-        tag = f".{self._attempt}-{self._saves}" if self._ranks > 1 else ""
-        scratch = folder.with_name(f"{folder.name}{tag}.tmp")
         try:
             with writing(folder):
                 if self._rank == 0:
-                    clean_up(self._root, scratch.name if tag else "")
+                    clean_up(self._root, scratch.name if self._ranks > 1 else "")
                 scratch.mkdir(parents=True, exist_ok=True)
                 files = self._write_share(scratch, staged)
                 if self._rank == 0:

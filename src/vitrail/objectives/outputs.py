@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.data.loader import Batch, Failure
+from vitrail.data.loading.images import pixel_type
 from vitrail.data.preprocess import Preprocess
 from vitrail.device import autocast
 from vitrail.errors import DataError
@@ -34,6 +35,8 @@ def collect_logits(
 ) -> Outputs:
     """Run a model over batches without augmentation; its training mode is left as it was.
 
+    The model also runs for a batch without images: its ranks may compute it together.
+
     Args:
         tell: called after each batch with its number of images.
     Raises:
@@ -48,15 +51,21 @@ def collect_logits(
         for batch in batches:
             failures += batch.failures
             tell(len(batch.labels) + len(batch.failures))
-            if not len(batch.labels):
-                continue
+            count = len(batch.labels)
+            images = batch.images if count else _blank(preprocess)  # other ranks may wait for us
             with autocast(device, precision):
-                answer = model(preprocess.normalise(batch.images.to(device)))
-            logits.append(answer.float().cpu())
+                answer = model(preprocess.normalise(images.to(device)))
+            logits.append(answer[:count].float().cpu())
             labels.append(batch.labels)
             samples.append(batch.samples)
     finally:
         model.train(was_training)
-    if not logits:
+    if failures and not any(map(len, samples)):
         raise DataError(f"no readable image among {len(failures)}; the first: {failures[0][1]}")
     return Outputs(torch.cat(logits), torch.cat(labels), np.concatenate(samples), tuple(failures))
+
+
+def _blank(preprocess: Preprocess) -> Tensor:
+    """Make an image of zeros, as a decoder would give it."""
+    shape = (1, preprocess.channels, *preprocess.size)
+    return torch.from_numpy(np.zeros(shape, pixel_type(preprocess)))

@@ -21,7 +21,7 @@ class Round(NamedTuple):
 
     batch: int
     parts: int
-    peak: int  # bytes, of validation and steps; without staged checkpoints
+    peak: int  # bytes, of validation and steps; without the copy of a checkpoint
     wait: float  # for images, a step
     compute: float  # all the rest of a step
 
@@ -63,6 +63,8 @@ class Measured(Config):
     cache: Cache
     workers_bytes: int
     validation_seconds: float  # of an image
+    copy_once: int  # what the copy of a checkpoint adds to the peak of the last round
+    copy_kept: int  # and where the training goes on, with the room of the copy kept
     checkpoint_bytes: int
     model_bytes: int
     copy_seconds: float  # of a checkpoint, while the training waits

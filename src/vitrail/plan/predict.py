@@ -65,13 +65,8 @@ class Forecast:
         size = max(size, measured.start_peak)
         if measured.device == "cpu":
             size += measured.cache.inside - measured.cache.seen
-            size += self._staged(one * batch / parts)
+            size += measured.copy_kept if measured.checkpoints > 1 else measured.copy_once
         return math.ceil(size)
-
-    def _staged(self, activations: float) -> float:
-        """Bytes of the copy that is being saved; after the last step it takes their room."""
-        size = self.measured.checkpoint_bytes
-        return float(size) if self.measured.checkpoints > 1 else max(0.0, size - activations)
 
     def needed(self, batch: int, parts: int, kind: Kind | None = None) -> int:
         """Bytes that must be free for all processes; files that are only mapped need not be."""

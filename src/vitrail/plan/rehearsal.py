@@ -60,10 +60,11 @@ def rehearse(config: RunConfig, started: float) -> Measured:
         ready = time.monotonic() - started
         start_peak = peak(team.device)
         rounds = _rounds(rehearsal, config, free)
+        saving = _checkpoint(rehearsal, rounds[-1])  # before anything else adds to the peak
         return Measured.parse(
             {
                 **about,
-                **_checkpoint(rehearsal),
+                **saving,
                 "free": free,
                 "need": need,
                 "each": sizes,
@@ -138,10 +139,15 @@ def _validation(rehearsal: Rehearsal, last: Round, workers: int) -> float:
     return (time.monotonic() - begun) / max(1.0, figures["val_images"])
 
 
-def _checkpoint(rehearsal: Rehearsal) -> dict[str, Any]:
+def _checkpoint(rehearsal: Rehearsal, last: Round) -> dict[str, Any]:
     """Copy the state as a save does; give sizes and times."""
-    files, staging = rehearsal.state.pack(rehearsal.team), Staging()
+    device, staging = rehearsal.team.device, Staging()
+    files = rehearsal.state.pack(rehearsal.team)
     staging.copy(files)  # makes the room
+    once = peak(device)
+    rehearsal.go_on(last.batch, last.parts)
+    kept = peak(device)
+    files = rehearsal.state.pack(rehearsal.team)
     begun = time.monotonic()
     staging.copy(files)
     copied = time.monotonic()
@@ -151,6 +157,8 @@ def _checkpoint(rehearsal: Rehearsal) -> dict[str, Any]:
     size = {file: sum(each.nbytes for each in tensors.values()) for file, tensors in files.items()}
     total = sum(size.values())
     return {
+        "copy_once": max(0, once - last.peak),
+        "copy_kept": max(0, kept - last.peak),
         "checkpoint_bytes": total,
         "model_bytes": size["model"],
         "copy_seconds": copied - begun,

@@ -43,18 +43,16 @@ class Rehearsal:
         validate(setup, self.state.ema.model, self.team, 0, limit=1)
         chunk = max(1, workers)
         chunks = 5 if workers <= 1 else 3 if workers <= 4 else 2
-        last = self.step + WARM + chunk * chunks
-        batches = train_batches(
-            setup.train_images,
-            seed=setup.config.seed,
-            batch_size=batch,
-            steps=range(self.step, last),
-            workers=workers,
-            sampling=setup.config.data.sampling,
-        )
+        batches = self._batches(setup, WARM + chunk * chunks)
         steps = list(self._steps(batches, setup.config))
         wait, compute = summarise(steps, chunk)
         return Round(batch, parts, peak(self.team.device), wait, compute)
+
+    def go_on(self, batch: int, parts: int) -> None:
+        """Take two more steps of this size."""
+        setup = self.sized(batch, parts, 0)
+        for each in self._batches(setup, WARM):
+            self._take(each, setup.config)
 
     def sized(self, batch: int, parts: int, workers: int) -> Setup:
         """Give the training another batch."""
@@ -62,6 +60,18 @@ class Rehearsal:
         train = config.train.replace(batch_size=batch, accumulate=parts)
         data = config.data.replace(workers=workers)
         return replace(self.setup, config=config.replace(train=train, data=data))
+
+    def _batches(self, setup: Setup, count: int) -> Iterator[Batch]:
+        """Read so many batches as the training does."""
+        config = setup.config
+        return train_batches(
+            setup.train_images,
+            seed=config.seed,
+            batch_size=config.train.batch_size,
+            steps=range(self.step, self.step + count),
+            workers=config.data.workers,
+            sampling=config.data.sampling,
+        )
 
     def _steps(self, batches: Iterator[Batch], config: RunConfig) -> Iterator[Step]:
         """Take steps until there are no more batches, or for so long; give those that count."""
@@ -72,10 +82,10 @@ class Rehearsal:
                 break  # a second one would not change much
         for taken in self._timed(batches, config):
             yield from taken
+            workers = [child.pid for child in multiprocessing.active_children() if child.pid]
+            self.workers_bytes = max(self.workers_bytes, private_bytes(workers))
             if time.monotonic() - started > PATIENCE:
                 break
-        pids = [child.pid for child in multiprocessing.active_children() if child.pid]
-        self.workers_bytes = max(self.workers_bytes, private_bytes(pids))
 
     def _timed(self, batches: Iterator[Batch], config: RunConfig) -> Iterator[list[Step]]:
         """Take steps, a chunk at a time."""
@@ -99,10 +109,12 @@ class Rehearsal:
         state, setup = self.state, self.setup
         set_lr(state.optimizer, 0.0)  # the weights do not matter, but must stay finite
         loss, _ = backward(setup.objective, batch, self.step, config, self.team, state.scaler)
-        clip_gradients(state.model, config.train.clip_norm, state.scaler)
+        norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
+        refused = state.guard.watch(self.step, loss, norm)
+        state.optimizer.found_inf = refused  # type: ignore[attr-defined]
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        state.ema.update(self.step)
+        state.ema.update(self.step, refused)
         loss.item()
         if self.team.device.type == "cuda":
             torch.cuda.synchronize(self.team.device)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vitrail.data.sources import BUILTIN
-from vitrail.plan.advice import fewest_parts, seconds
+from vitrail.plan.advice import GAIN, fewest_parts, seconds
 from vitrail.plan.predict import Forecast
 
 FEW_IMAGES = 20_000  # below, a transformer learns little from nothing (arXiv:2106.10270, fig. 4)
@@ -37,7 +37,7 @@ def suggest(forecast: Forecast, hours: float | None) -> Suggestion:
         elif largest:
             settings["train.batch_size"], batch = str(largest), largest
     best = forecast.best_workers(batch)
-    if forecast.step(batch, best) < SPENT * forecast.step(batch, workers):
+    if forecast.step(batch, best) < (1 - GAIN) * forecast.step(batch, workers):
         settings["data.workers"], workers = str(best), best
     if hours is not None:
         steps = measured.train_images / batch

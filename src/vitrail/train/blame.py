@@ -134,7 +134,7 @@ def _watching(objective: Classify, model: nn.Module, seen: Seen) -> Iterator[Non
         if name  # the model's own output is that of its head
     ]
     try:
-        with torch.compiler.set_stance("force_eager"):  # what is compiled has no modules any more
+        with torch.compiler.set_stance("force_eager"):  # hooks would have it compiled anew
             yield
     finally:
         for handle in handles:

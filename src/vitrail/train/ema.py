@@ -26,10 +26,21 @@ class Ema:
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take the weights after `step` in; early ones are forgotten faster."""
-        if self.decay:
-            decay = min(self.decay, (1 + step) / (10 + step))
+    def update(self, step: int, refused: Tensor | None = None) -> None:
+        """Take the weights after `step` in; early ones are forgotten faster.
+
+        Args:
+            refused: 1.0 if the step changed nothing: then neither does this; nothing is waited for.
+        """
+        if not self.decay:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))
+        if refused is None or refused.device.type == "cpu":  # where looking costs nothing
+            if refused is not None and refused.item():
+                return
             torch._foreach_lerp_(self._average, self._source, 1 - decay)
-            for copied, buffer in self._buffers:
-                copied.copy_(buffer)
+        else:
+            weight = torch.where(refused > 0, 0.0, 1 - decay)
+            torch._foreach_lerp_(self._average, self._source, [weight] * len(self._average))
+        for copied, buffer in self._buffers:
+            copied.copy_(buffer)

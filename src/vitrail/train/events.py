@@ -107,7 +107,8 @@ class Events:
 
     def lr_scale(self, step: int) -> float:
         """Give the factor of a step's learning rate."""
-        return math.prod(event.lr_scale for event in self.all if event.back_to <= step)
+        scales = (event.lr_scale for event in self.all if event.back_to <= step)
+        return math.prod(scales, start=1.0)
 
     def in_a_row(self, step: int) -> int:
         """Count the newest events of which each came soon after the one before, up to `step`.

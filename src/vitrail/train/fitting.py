@@ -244,4 +244,4 @@ def _left(root: Path, path: str, names: tuple[str, str]) -> list[int]:
 
 def gibibytes(size: int) -> str:
     """Say how much memory in words."""
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

@@ -22,8 +22,9 @@ LOSS, GRADIENT, SPIKE = 1.0, 2.0, 3.0  # the kinds on the device; 0 is none
 WARM = 20  # good losses before one can be told from a spike
 MEMORY = 0.98  # of the running mean: some 50 steps
 RATIO = 3.0  # a spike is more than so many times the running mean,
-LOST = 0.5  # and this part of the loss at the start beyond it
-LEAST_START = 1.0  # nats; fine-tuning may start near 0, where one hard image is no spike
+LOST = 0.5  # and this part of the loss at the start beyond it,
+LEAST_START = 1.0  # nats; fine-tuning may start with next to none
+ONE_IMAGE = 8.0  # nats; and what one image that the model is sure to be another adds to the sum
 MOST_OVERFLOWS = 20  # in a row, of a scaled gradient; the scale is then 2^-20 of what it was
 
 
@@ -50,13 +51,26 @@ class Guard:
     """Watches the losses of a training and refuses bad steps. What it knows lies on the device.
 
     A loss is a spike when it lies above the running mean m by more than `config.spike` times the
-    running mean deviation, and also above 3 m + max(s, 1) / 2, where s is the mean of the first 20
-    losses. Bad steps teach it nothing.
+    running mean deviation, and also above 3 m + max(s, 1) / 2 + 8 / b, where s is the mean of the
+    first 20 losses and b the images of a batch. Bad steps teach it nothing.
     """
 
-    def __init__(self, config: GuardConfig, device: torch.device, *, scaled: bool = False) -> None:
-        """`scaled`: the loss is scaled (fp16), so that the gradient overflows now and then."""
+    def __init__(
+        self,
+        config: GuardConfig,
+        device: torch.device,
+        batch_size: int = 128,
+        *,
+        scaled: bool = False,
+    ) -> None:
+        """Know no losses yet.
+
+        Args:
+            batch_size: images a step, of all ranks together.
+            scaled: the loss is scaled (fp16), so that the gradient overflows now and then.
+        """
         self._spike = config.spike
+        self._one_image = ONE_IMAGE / batch_size
         self._scaled = scaled
         # of the good losses: mean, mean deviation, mean of the first ones, and how many there were
         self._losses = torch.zeros(4, device=device)
@@ -115,7 +129,8 @@ class Guard:
         if self._spike is None:
             return torch.full_like(self._mean, math.inf)
         unusual = torch.add(self._mean, self._deviation, alpha=self._spike)
-        large = self._start.clamp_min(LEAST_START).mul(LOST).add(self._mean, alpha=RATIO)
+        start = self._start.clamp_min(LEAST_START)
+        large = start.mul(LOST).add(self._one_image).add(self._mean, alpha=RATIO)
         return torch.where(self._good < WARM, math.inf, unusual.maximum(large))
 
     def _learn(self, loss: Tensor, refused: Tensor) -> None:

@@ -4,16 +4,21 @@ import os
 import time
 from pathlib import Path
 
+from vitrail.data.dataset import Data
 from vitrail.data.loader import Batch, train_batches
 from vitrail.data.sources import absolute_source, quarantined
+from vitrail.models import Backbone
+from vitrail.models.lora import lora_layers, merge_lora
 from vitrail.runs import Run
 from vitrail.train.again import require_same_settings
 from vitrail.train.config import RunConfig, checked
 from vitrail.train.data import describe_data, look_at, open_training, reopen_training
 from vitrail.train.display import Display, display
 from vitrail.train.environment import environment
+from vitrail.train.fine_tuning import absolute_weights
 from vitrail.train.optim import lr_at, set_lr
 from vitrail.train.setup import Setup, set_up
+from vitrail.train.starting import describe_start, rebuild, start_model
 from vitrail.train.state import State, make_state, restore
 from vitrail.train.step import backward, clip_gradients
 from vitrail.train.stopping import Stopped, listening
@@ -21,6 +26,7 @@ from vitrail.train.team import Team, joined
 from vitrail.train.tensorboard import Mirror
 from vitrail.train.validate import progress_line, require_finite, validate
 from vitrail.weights.load import save_model
+from vitrail.weights.lora import save_adapter
 
 
 def train(
@@ -49,6 +55,7 @@ def train(
             run.write_json("config.json", setup.config.to_json())
             run.write_json("environment.json", environment(setup.config.device))
             run.write_json("data.json", describe_data(data, left_out))
+            run.write_json("start.json", describe_start(setup.model, setup.config))
             look_at(data, setup)
         team.share(None)  # the others wait until the run is there
         run = Run.open(out)
@@ -160,8 +167,18 @@ def _go_on(run: Run, team: Team, until: int | None) -> Run:
         return run
     config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
     data = reopen_training(run, config)
-    run_loop(run, set_up(config, data, team), team, until)
+    run_loop(run, set_up(config, data, team, start_again(run, config, data)), team, until)
     return run
+
+
+def start_again(run: Run, config: RunConfig, data: Data) -> Backbone:
+    """Build the model that a run began with; a whole checkpoint needs no source."""
+    if not (run.path / "start.json").exists():  # killed before it wrote it
+        return start_model(config, data)
+    recorded = run.read_json("start.json")
+    if run.newest_checkpoint()[0] is not None:
+        return rebuild(recorded, config, data)
+    return start_model(config, data, recorded)
 
 
 def _finish(
@@ -170,7 +187,10 @@ def _finish(
     """Write the averaged weights and the figures of the whole run."""
     final = state.whole_model(setup, team)
     if team.leads:
-        save_model(final, run.path)
+        if lora_layers(final):
+            where = run.path / "adapter.safetensors"
+            save_adapter(final, where, source=setup.config.weights.source)
+        save_model(merge_lora(final), run.path)
         run.write_json(
             "finished.json",
             {
@@ -196,5 +216,7 @@ def _absolute(config: RunConfig) -> RunConfig:
     if listed not in ("auto", "none"):
         listed = os.path.abspath(os.path.expanduser(listed))
     source = absolute_source(config.data.source)
-    return checked(config, data=config.data.replace(source=source, quarantine=listed))
-
+    weights = config.weights.replace(source=absolute_weights(config.weights.source))
+    return checked(
+        config, data=config.data.replace(source=source, quarantine=listed), weights=weights
+    )

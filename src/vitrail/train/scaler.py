@@ -32,10 +32,21 @@ class Scaler:
             gradients = [each.grad for each in parameters if each.grad is not None]
             torch._foreach_mul_(gradients, 1 / self.scale)
 
-    def update(self, overflow: Tensor) -> None:
-        """Take note of whether this step's gradients overflowed: 1.0, or 0.0."""
-        if self.on:
-            torch._amp_update_scale_(self.scale, self.good, overflow, 2.0, 0.5, GROWTH_STEPS)
+    def update(self, overflow: Tensor, refused: Tensor) -> None:
+        """Take note of a step.
+
+        Args:
+            overflow: 1.0 if its gradients overflowed, else 0.0.
+            refused: 1.0 if the step changed nothing; for another reason than an overflow, it does
+                not count here either.
+        """
+        if not self.on:
+            return
+        scale, good = self.scale.clone(), self.good.clone()
+        torch._amp_update_scale_(self.scale, self.good, overflow, 2.0, 0.5, GROWTH_STEPS)
+        uncounted = refused > overflow
+        self.scale.copy_(torch.where(uncounted, scale, self.scale))
+        self.good.copy_(torch.where(uncounted, good, self.good))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give its state."""

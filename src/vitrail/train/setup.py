@@ -55,7 +55,7 @@ class Setup:
         return step * self.config.train.batch_size / len(self.train_images.split)
 
 
-def set_up(config: RunConfig, data: Data, team: Team) -> Setup:
+def set_up(config: RunConfig, data: Data, team: Team, begun: Backbone | None = None) -> Setup:
     """Build the model on this rank's device and open the images.
 
     Raises:
@@ -78,7 +78,7 @@ def set_up(config: RunConfig, data: Data, team: Team) -> Setup:
         pairs=bool(config.augment.mixup or config.augment.cutmix),
     )
     find_chances(data.splits["train"], config.data.sampling)
-    model = start_model(config, data)
+    model = start_model(config, data) if begun is None else begun
     preprocess = model.preprocess
     assert isinstance(preprocess, Preprocess)
     augmentation = config.augment
@@ -115,7 +115,9 @@ def _measured(config: RunConfig, data: Data) -> InputConfig:
         ConfigError: a channel does not vary.
         DataError: no image can be read.
     """
-    size = config.model.resolve(len(data.classes), config.input.channels).image_size
+    size = config.model.image_size
+    if size is None:
+        size = config.model.resolve(len(data.classes), config.input.channels).image_size
     plain = config.input.replace(normalise="given").preprocess(size)
     images = FileImages(data.splits["train"], plain)
     batches = ordered_batches(images, batch_size=64, workers=config.data.workers)

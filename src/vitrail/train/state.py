@@ -1,19 +1,23 @@
 """The state of a training as named tensors, and back, for any number of ranks."""
 
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from vitrail.checkpoints import Checkpoint, Saver
 from vitrail.errors import RunError
 from vitrail.models import Backbone, build_model
+from vitrail.models.lora import add_same_lora
 from vitrail.runs import Run
 from vitrail.train.config import RunConfig
 from vitrail.train.ema import Ema
+from vitrail.train.guard import Guard
 from vitrail.train.optim import make_optimizer
 from vitrail.train.parallel import put, recompute_blocks, replicate, shard, whole
 from vitrail.train.scaler import Scaler
@@ -31,6 +35,7 @@ class State:
     optimizer: torch.optim.Optimizer
     ema: Ema
     scaler: Scaler
+    guard: Guard
 
     def pack(self, team: Team) -> Files:
         """Give the whole tensors that this rank has to write, by file and name.
@@ -55,7 +60,7 @@ class State:
         _fill(dict(self.model.state_dict()), files["model"], "model")
         if self.ema.decay:
             _fill(dict(self.ema.model.state_dict()), files["ema"], "ema")
-        for name, target in self.scaler.tensors().items():
+        for name, target in {**self.guard.tensors(), **self.scaler.tensors()}.items():
             if name in files.get("guard", {}):  # runs of before had none
                 put(target, files["guard"][name])
         parameters = dict(self.model.named_parameters())
@@ -66,14 +71,6 @@ class State:
                 raise RunError(f"checkpoint optimizer: {name!r} is not a parameter of this model")
             self.optimizer.state[parameters[name]][key] = _beside(parameters[name], value)
 
-    def save(
-        self, run: Run, done: int, about: Mapping[str, Any], team: Team, config: RunConfig
-    ) -> None:
-        """Write a checkpoint. All ranks must call it together."""
-        files = self.pack(team)
-        if team.leads:
-            run.save_checkpoint(done, files, about, config.keep_checkpoints)
-
     def whole_model(self, setup: Setup, team: Team) -> Backbone:
         """Give the averaged model on rank 0, whole; all ranks must ask for it."""
         average = self.ema.model
@@ -81,7 +78,7 @@ class State:
         tensors = {name: whole(value) for name, value in average.state_dict().items()}
         if not any(isinstance(each, DTensor) for each in average.parameters()):
             return average
-        plain = build_model(average.config)
+        plain = add_same_lora(build_model(average.config), average)
         plain.load_state_dict(tensors)
         for name in ("name", "classes", "multi_label", "preprocess"):
             setattr(plain, name, getattr(average, name))
@@ -95,6 +92,7 @@ class State:
         for name, parameter in self.model.named_parameters():
             for key, value in sorted(self.optimizer.state.get(parameter, {}).items()):
                 yield "optimizer", f"{name}/{key}", value
+        yield from (("guard", *item) for item in self.guard.tensors().items())
         yield from (("guard", *item) for item in self.scaler.tensors().items())
 
 
@@ -114,20 +112,35 @@ def make_state(setup: Setup, team: Team) -> State:
     elif team.ranks > 1:
         setup.objective.model = replicate(model, team)
     optimizer = make_optimizer(model, config.train)
-    return State(model, optimizer, ema, Scaler(config.precision, team.device))
+    scaler = Scaler(config.precision, team.device)
+    guard = Guard(config.guard, team.device, scaled=scaler.on)
+    return State(model, optimizer, ema, scaler, guard)
 
 
-def restore(run: Run, state: State, team: Team) -> tuple[int, float]:
-    """Load the newest whole checkpoint, if any; give the steps that are done and their seconds."""
-    checkpoint, damaged = run.newest_checkpoint()
-    if team.leads:
-        for line in damaged:
-            warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)
-        run.forget_after(0 if checkpoint is None else checkpoint.step)
-    if checkpoint is None:
-        return 0, 0.0
-    state.unpack(checkpoint.tensors)
-    return checkpoint.step, float(checkpoint.state["seconds"])
+def find_checkpoint(run: Run, team: Team) -> Checkpoint | None:
+    """Find the newest whole checkpoint; rank 0 looks at every byte, the others take its word."""
+    found, damaged = run.newest_checkpoint() if team.leads else (None, [])
+    for line in damaged:
+        warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)
+    step = team.share(None if found is None else found.step)
+    return found if step is None or team.leads else run.read_checkpoint(step)
+
+
+def open_saver(run: Run, config: RunConfig, team: Team) -> AbstractContextManager[Saver | None]:
+    """Give what saves the state of this rank; None where rank 0 has all of it."""
+    attempt = team.share(secrets.token_hex(4))
+    shares = team.ranks if config.team.strategy == "fsdp" else 1
+    if team.rank >= shares:
+        return nullcontext()
+    return Saver(
+        run.path,
+        keep=config.keep_checkpoints,
+        keep_best=config.keep_best,
+        rank=team.rank,
+        ranks=shares,
+        attempt=attempt,
+        timeout=config.team.timeout,
+    )
 
 
 def _fill(targets: Mapping[str, Tensor], values: Mapping[str, Tensor], what: str) -> None:

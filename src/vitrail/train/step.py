@@ -89,4 +89,3 @@ class Buffers:
         """Put them back if the step is refused: 1.0; nothing is waited for."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(refused > 0, before, buffer))
-
