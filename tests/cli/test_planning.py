@@ -66,8 +66,8 @@ def test_the_tiniest_training_is_planned_for_real(photos: Path, capsys: Captured
         (["--data", "digits", "--hours", "0"], "error: plan: --hours=0 must be a number above 0"),
         (["--data", "digits", "--hours", "nan"], "error: plan: --hours=nan must be a number"),
         (["--data", "digits", "--hours"], "error: plan: --hours needs a value"),
-        (["--data", "digits", "--bath-size", "3"], "error: --bath-size: unknown setting"),
-        (["--data", "digits", "--batch-size", "0"], "error: --train.batch_size=0: "),
+        (["--data", "digits", "--bath-size", "3"], "error: plan: --bath-size: unknown setting"),
+        (["--data", "digits", "--batch-size", "0"], "error: plan: --train.batch_size=0: "),
     ],
 )
 def test_a_wrong_command_is_refused_before_anything_is_measured(

@@ -18,13 +18,11 @@ class Display:
         self._task = progress.add_task("train", total=steps, completed=first, figures="")
 
     def step(self, done: int, figures: Mapping[str, float]) -> None:
-        """Show that `done` steps are done, and the newest figures."""
-        shown = {"loss": figures["train_loss"], "images/s": figures["images_per_second"]}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self._progress.update(self._task, completed=done, figures=text)
-
-    def advance(self, done: int) -> None:
-        """Show that `done` steps are done."""
+        """Show that `done` steps are done, and the newest figures, if there are new ones."""
+        if "train_loss" in figures:
+            shown = {"loss": figures["train_loss"], "images/s": figures["images_per_second"]}
+            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self._progress.update(self._task, figures=text)
         self._progress.update(self._task, completed=done)
 
     def say(self, line: str) -> None:

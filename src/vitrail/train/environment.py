@@ -3,6 +3,8 @@
 import os
 import platform
 import subprocess
+import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,30 @@ def environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
     }
+
+
+def conditions(ranks: int) -> dict[str, Any]:
+    """Give what a training repeats to the bit only if it stays the same."""
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "ranks": ranks,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def warn_of_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say what is not as it was, so that the rest of a run differs by rounding."""
+    changed = [
+        f"{name} {before[name]}, now {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+    if changed:
+        warnings.warn(
+            f"the run went on with {'; '.join(changed)}: what follows differs by rounding",
+            stacklevel=2,
+        )
 
 
 def _version(package: str) -> str | None:

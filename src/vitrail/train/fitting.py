@@ -132,8 +132,8 @@ def activation_bytes(
     precision and frozen part is counted as it is. With `recompute`, blocks keep their inputs, and
     one of them at a time the rest.
     """
-    one, two = (_saved(model, device, precision, recompute, images) for images in (1, 2))
-    return Activations(fixed=max(0, 2 * one - two), each=two - one)
+    two, three = (_saved(model, device, precision, recompute, images) for images in (2, 3))
+    return Activations(fixed=max(0, 3 * two - 2 * three), each=three - two)  # one shares memory
 
 
 def _saved(

@@ -1,32 +1,31 @@
 """The training loop, and how a run begins, goes on and ends."""
 
 import os
-import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from vitrail.data.dataset import Data
-from vitrail.data.loader import Batch, train_batches
+from vitrail.checkpoints import Checkpoint, require_space
 from vitrail.data.sources import absolute_source, quarantined
-from vitrail.models import Backbone
-from vitrail.models.lora import lora_layers, merge_lora
 from vitrail.runs import Run
 from vitrail.train.again import require_same_settings
 from vitrail.train.config import RunConfig, checked
 from vitrail.train.data import describe_data, look_at, open_training, reopen_training
-from vitrail.train.display import Display, display
+from vitrail.train.display import display
+from vitrail.train.ending import finish, finish_saving, recover
 from vitrail.train.environment import environment
+from vitrail.train.events import Events
 from vitrail.train.fine_tuning import absolute_weights
+from vitrail.train.fitting import require_fit
+from vitrail.train.notes import Notes
 from vitrail.train.optim import lr_at, set_lr
 from vitrail.train.setup import Setup, set_up
-from vitrail.train.starting import describe_start, rebuild, start_model
-from vitrail.train.state import State, make_state, restore
-from vitrail.train.step import backward, clip_gradients
+from vitrail.train.starting import describe_start, start_again
+from vitrail.train.state import find_checkpoint, go_back, make_state, open_saver
+from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.stopping import Stopped, listening
 from vitrail.train.team import Team, joined
 from vitrail.train.tensorboard import Mirror
-from vitrail.train.validate import progress_line, require_finite, validate
-from vitrail.weights.load import save_model
-from vitrail.weights.lora import save_adapter
+from vitrail.train.validate import progress_line, score_of, validate
 
 
 def train(
@@ -42,7 +41,7 @@ def train(
         Stopped: a signal came; the run can be resumed.
     """
     with joined(config.device, config.team.timeout) as team:
-        config = _absolute(config)
+        config = absolute(config)
         there = Path(os.path.expanduser(out)) / "config.json"
         if again and team.share(there.exists()):
             require_same_settings(Run.open(out), config)
@@ -59,7 +58,8 @@ def train(
             look_at(data, setup)
         team.share(None)  # the others wait until the run is there
         run = Run.open(out)
-        run_loop(run, setup, team, until)
+        with run.locked() if team.leads else nullcontext():
+            run_loop(run, setup, team, None, until)
         return run
 
 
@@ -79,81 +79,79 @@ def resume(path: str | Path, device: str | None = None, *, until: int | None = N
         return _go_on(run, team, until)
 
 
-def run_loop(run: Run, setup: Setup, team: Team, until: int | None = None) -> None:
-    """Take every step that is not done yet, then write the final weights."""
-    config, model = setup.config, setup.model
-    last = min(until or setup.steps, setup.steps)
-    warmup, cooldown, eval_every, save_every = (
-        setup.steps_of(epochs) if epochs else 0
-        for epochs in (
-            config.train.warmup_epochs,
-            config.train.cooldown_epochs,
-            config.eval_every_epochs,
-            config.save_every_epochs,
-        )
-    )
-    state = make_state(setup, team)
-    first, seconds = restore(run, state, team)
-    started, unreadable = time.monotonic() - seconds, set[str]()
+def run_loop(  # noqa: C901 - every branch of a step stands here, in its order
+    run: Run, setup: Setup, team: Team, begun: Checkpoint | None, until: int | None = None
+) -> None:
+    """Take every step that is not done yet, then write the final weights.
+
+    Args:
+        begun: the checkpoint to go on from.
+        until: stop with a checkpoint after so many steps.
+    """
+    config, last = setup.config, min(until or setup.steps, setup.steps)
+    require_fit(setup, team)
+    state, events = make_state(setup, team), Events(run.path, config.guard, leads=team.leads)
+    first, notes = go_back(run, state, begun, team), Notes(begun)
     with (
         listening() as stop,
         display(setup.steps, first, quiet=not team.leads) as view,
+        open_saver(run, config, team) as saver,
         Mirror(run.path, first, idle=not team.leads) as mirror,
     ):
-        if first == 0:
-            validate(setup, state.ema.model, team, 0, limit=2)  # what would fail later fails now
-        batches = train_batches(
-            setup.train_images,
-            seed=config.seed,
-            batch_size=config.train.batch_size,
-            steps=range(first, last),
-            workers=config.data.workers,
-            sampling=config.data.sampling,
-            rank=team.rank,
-            ranks=team.ranks,
-            tell=view.say,
-        )
-        for step, batch in zip(range(first, last), batches, strict=True):
-            asked = team.ask(lambda: stop.signum or 0)
-            _report_unreadable(batch, unreadable, view)
-            lr = lr_at(step, setup.steps, warmup, cooldown, config.train)
-            set_lr(state.optimizer, lr)
-            loss, parts = backward(setup.objective, batch, step, config, team, state.scaler)
-            norm = clip_gradients(model, config.train.clip_norm, state.scaler)
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-            state.ema.update(step)
-            team.pulse.mark(step, "update")
+        if first == 0:  # what would fail later fails now
+            if team.leads:
+                require_space(run.path, state.size(), config.keep_checkpoints)
+            validate(setup, state.ema.model, team, 0, limit=2)
+            state.save(saver, 0, notes, team)
+        while first < last:
+            batches = setup.batches(range(first, last), team, view.say)
+            for step, batch in zip(range(first, last), batches, strict=True):
+                asked = team.ask(lambda: stop.signum or 0)
+                notes.report_unreadable(batch, view)
+                lr = lr_at(step, setup.steps, *setup.ramps, config.train) * events.lr_scale(step)
+                taken = not events.skips(step)
+                if taken:
+                    set_lr(state.optimizer, lr)
+                    buffers = Buffers(state.model)
+                    loss, parts = backward(setup.objective, batch, step, config, team, state.scaler)
+                    norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
+                    refused = state.guard.watch(step, loss, norm)
+                    update(state.optimizer, refused)  # weights stay as they are where it is 1
+                    buffers.undo(refused)
+                    state.scaler.update(state.guard.overflow, refused)
+                    state.ema.update(step, refused)
+                    notes.take(loss, norm, parts, lr)
+                team.pulse.mark(step, "update")
 
-            done = step + 1
-            figures: dict[str, float] = {}
-            if due(done, config.log_every, setup.steps):
-                rate = (done - first) * config.train.batch_size
-                figures = {
-                    "train_loss": require_finite(loss.item(), done),
-                    "lr": lr,
-                    "grad_norm": require_finite(norm.item(), done),
-                    **{name: value.item() for name, value in parts.items()},
-                    "images_per_second": rate / (time.monotonic() - started - seconds),
-                }
+                done = step + 1
+                logs = due(done, config.log_every, setup.steps)
+                measures = due(done, setup.eval_every, setup.steps)
+                saves = due(done, setup.save_every, last)
+                signum = asked.get()
+                looks = logs or measures or saves or signum or team.device.type == "cpu"
+                if looks and (trouble := state.guard.look()):
+                    first = recover(run, setup, state, events, team, saver, trouble, view)
+                    mirror.rewind(first)
+                    break
+                figures = notes.figures(done, config.train.batch_size) if logs and taken else {}
+                if measures:
+                    figures |= validate(setup, state.ema.model, team, done)
+                    view.say(progress_line(setup, done, figures))
+                if figures and team.leads:
+                    run.log(done, epoch=round(setup.epoch_of(done), 4), **figures)
+                    mirror.add(done, figures)
                 view.step(done, figures)
-            if due(done, eval_every, setup.steps):
-                figures |= validate(setup, state.ema.model, team, done)
-                view.say(progress_line(setup, done, figures))
-            if figures and team.leads:
-                run.log(done, epoch=round(setup.epoch_of(done), 4), **figures)
-                mirror.add(done, figures)
-            view.advance(done)
-            signum = asked.get()
-            if due(done, save_every, last) or signum:
-                require_finite(loss.item() + norm.item(), done)  # never keep what has diverged
-                state.save(run, done, {"seconds": time.monotonic() - started}, team, config)
-            if signum and done < setup.steps:
-                team.share(None)  # nobody leaves before all is written
-                raise Stopped(signum, done, run.path)
-            team.pulse.mark(done, "reading images")
+                if saves or signum:
+                    state.save(saver, done, notes, team, score_of(figures))
+                if signum and done < setup.steps:
+                    finish_saving(saver, team)
+                    raise Stopped(signum, done, run.path)
+                team.pulse.mark(done, "reading images")
+            else:
+                first = last
+        finish_saving(saver, team)
     if last == setup.steps:
-        _finish(run, setup, state, team, time.monotonic() - started, len(unreadable))
+        finish(run, setup, state, team, notes)
 
 
 def due(done: int, every: int, steps: int) -> bool:
@@ -163,54 +161,24 @@ def due(done: int, every: int, steps: int) -> bool:
 
 def _go_on(run: Run, team: Team, until: int | None) -> Run:
     """Take the steps that a run still has to take, on the ranks that are here now."""
-    if team.share((run.path / "finished.json").exists()):
-        return run
-    config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
-    data = reopen_training(run, config)
-    run_loop(run, set_up(config, data, team, start_again(run, config, data)), team, until)
+    with run.locked() if team.leads else nullcontext():
+        if team.share((run.path / "finished.json").exists()):
+            return run
+        if team.leads:
+            run.clean_up()
+        config = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
+        data, begun = reopen_training(run, config), find_checkpoint(run, team)
+        run_loop(
+            run,
+            set_up(config, data, team, start_again(run, config, data, begun)),
+            team,
+            begun,
+            until,
+        )
     return run
 
 
-def start_again(run: Run, config: RunConfig, data: Data) -> Backbone:
-    """Build the model that a run began with; a whole checkpoint needs no source."""
-    if not (run.path / "start.json").exists():  # killed before it wrote it
-        return start_model(config, data)
-    recorded = run.read_json("start.json")
-    if run.newest_checkpoint()[0] is not None:
-        return rebuild(recorded, config, data)
-    return start_model(config, data, recorded)
-
-
-def _finish(
-    run: Run, setup: Setup, state: State, team: Team, seconds: float, unreadable: int
-) -> None:
-    """Write the averaged weights and the figures of the whole run."""
-    final = state.whole_model(setup, team)
-    if team.leads:
-        if lora_layers(final):
-            where = run.path / "adapter.safetensors"
-            save_adapter(final, where, source=setup.config.weights.source)
-        save_model(merge_lora(final), run.path)
-        run.write_json(
-            "finished.json",
-            {
-                "steps": setup.steps,
-                "seconds": seconds,
-                "unreadable": unreadable,  # images that were left out since the run last began
-            },
-        )
-    team.share(None)
-
-
-def _report_unreadable(batch: Batch, known: set[str], view: Display) -> None:
-    """Say once of each image that it cannot be read and is left out."""
-    for key, reason in batch.failures:
-        if key not in known:
-            known.add(key)
-            view.say(f"left out: {reason}")
-
-
-def _absolute(config: RunConfig) -> RunConfig:
+def absolute(config: RunConfig) -> RunConfig:
     """Name files by their whole path: the run will be used from other folders too."""
     listed = config.data.quarantine
     if listed not in ("auto", "none"):

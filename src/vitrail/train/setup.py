@@ -1,7 +1,7 @@
 """From settings to everything that the loop needs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,7 +10,14 @@ from torch import Tensor
 
 from vitrail.data.augment import AugmentConfig
 from vitrail.data.dataset import Data
-from vitrail.data.loader import FileImages, Images, open_images, ordered_batches
+from vitrail.data.loader import (
+    Batch,
+    FileImages,
+    Images,
+    open_images,
+    ordered_batches,
+    train_batches,
+)
 from vitrail.data.loading.order import part_size
 from vitrail.data.loading.sampling import find_chances
 from vitrail.data.preprocess import Preprocess
@@ -44,6 +51,40 @@ class Setup:
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps_of(self.config.train.epochs)
+
+    @property
+    def ramps(self) -> tuple[int, int]:
+        """Steps of the warm-up and of the cool-down."""
+        train = self.config.train
+        warmup, cooldown = (
+            self.steps_of(epochs) if epochs else 0
+            for epochs in (train.warmup_epochs, train.cooldown_epochs)
+        )
+        return warmup, cooldown
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two measurements on the val split."""
+        return self.steps_of(self.config.eval_every_epochs)
+
+    @property
+    def save_every(self) -> int:
+        """Steps between two checkpoints."""
+        return self.steps_of(self.config.save_every_epochs)
+
+    def batches(self, steps: range, team: Team, tell: Callable[[str], None]) -> Iterator[Batch]:
+        """Give this rank's part of the batches of these steps."""
+        return train_batches(
+            self.train_images,
+            seed=self.config.seed,
+            batch_size=self.config.train.batch_size,
+            steps=steps,
+            workers=self.config.data.workers,
+            sampling=self.config.data.sampling,
+            rank=team.rank,
+            ranks=team.ranks,
+            tell=tell,
+        )
 
     def steps_of(self, epochs: float) -> int:
         """How many steps so many passes take, at least one."""

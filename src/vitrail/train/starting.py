@@ -6,11 +6,13 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from vitrail.checkpoints import Checkpoint
 from vitrail.data.dataset import Data
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ConfigError, RunError, printable
 from vitrail.models import ALIASES, Backbone, build_model
 from vitrail.models.lora import add_lora
+from vitrail.runs import Run
 from vitrail.train.config import RunConfig
 from vitrail.train.fine_tuning import changed_sizes, contract, read_weights
 from vitrail.train.team import ranks_here
@@ -172,3 +174,13 @@ def _require_same_files(config: RunConfig, recorded: Mapping[str, Any]) -> None:
                 f"{str(before.get(name))[:12]} then, {str(now.get(name))[:12]} now); "
                 f"restore it or train anew"
             )
+
+
+def start_again(run: Run, config: RunConfig, data: Data, begun: Checkpoint | None) -> Backbone:
+    """Build the model that a run began with; with a checkpoint, no source of weights is needed."""
+    if not (run.path / "start.json").exists():  # killed before it was written
+        return start_model(config, data)
+    recorded = run.read_json("start.json")
+    if begun is not None:
+        return rebuild(recorded, config, data)
+    return start_model(config, data, recorded)

@@ -17,7 +17,9 @@ from vitrail.models.lora import add_same_lora
 from vitrail.runs import Run
 from vitrail.train.config import RunConfig
 from vitrail.train.ema import Ema
+from vitrail.train.environment import conditions, warn_of_change
 from vitrail.train.guard import Guard
+from vitrail.train.notes import Notes
 from vitrail.train.optim import make_optimizer
 from vitrail.train.parallel import put, recompute_blocks, replicate, shard, whole
 from vitrail.train.scaler import Scaler
@@ -43,7 +45,7 @@ class State:
         Tensors that lie in parts on the ranks are gathered one after the other, and each is kept by
         one rank, in turn; all others are rank 0's. All ranks must call it together.
         """
-        files: Files = {}
+        files: Files = {"model": {}, "optimizer": {}, "guard": {}} if team.leads else {}
         for number, (file, name, tensor) in enumerate(self._tensors()):
             owner = number % team.ranks if isinstance(tensor, DTensor) else 0
             tensor = whole(tensor)
@@ -71,7 +73,24 @@ class State:
                 raise RunError(f"checkpoint optimizer: {name!r} is not a parameter of this model")
             self.optimizer.state[parameters[name]][key] = _beside(parameters[name], value)
 
-    def whole_model(self, setup: Setup, team: Team) -> Backbone:
+    def save(
+        self, saver: Saver | None, done: int, notes: Notes, team: Team, score: float | None = None
+    ) -> None:
+        """Begin to write a checkpoint. All ranks must call it together."""
+        team.pulse.mark(done, "saving")
+        files = self.pack(team)
+        if saver is not None:
+            saver.save(done, files, notes.of_checkpoint(team.ranks), score)
+
+    def size(self) -> int:
+        """Give the bytes of a whole checkpoint, with two numbers of AdamW for each that learns."""
+        learning = [each for each in self.model.parameters() if each.requires_grad]
+        numbers = sum(each.numel() for each in self.model.parameters()) * (
+            2 if self.ema.decay else 1
+        )
+        return 4 * (numbers + 2 * sum(each.numel() for each in learning))
+
+    def whole_model(self, team: Team) -> Backbone:
         """Give the averaged model on rank 0, whole; all ranks must ask for it."""
         average = self.ema.model
         assert isinstance(average, Backbone)  # a copy of the model
@@ -113,7 +132,7 @@ def make_state(setup: Setup, team: Team) -> State:
         setup.objective.model = replicate(model, team)
     optimizer = make_optimizer(model, config.train)
     scaler = Scaler(config.precision, team.device)
-    guard = Guard(config.guard, team.device, scaled=scaler.on)
+    guard = Guard(config.guard, team.device, scaled=scaler.on, batch_size=config.train.batch_size)
     return State(model, optimizer, ema, scaler, guard)
 
 
@@ -124,6 +143,17 @@ def find_checkpoint(run: Run, team: Team) -> Checkpoint | None:
         warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)
     step = team.share(None if found is None else found.step)
     return found if step is None or team.leads else run.read_checkpoint(step)
+
+
+def go_back(run: Run, state: State, checkpoint: Checkpoint | None, team: Team) -> int:
+    """Put a checkpoint back, and forget what was logged after it; give the steps that are done."""
+    done = 0 if checkpoint is None else checkpoint.step
+    if team.leads:
+        run.forget_after(done)
+    if checkpoint is not None:
+        state.unpack(checkpoint.tensors)
+        warn_of_change(checkpoint.state.get("conditions", {}), conditions(team.ranks))
+    return done
 
 
 def open_saver(run: Run, config: RunConfig, team: Team) -> AbstractContextManager[Saver | None]:

@@ -77,6 +77,14 @@ def clip_gradients(model: nn.Module, limit: float | None, scaler: Scaler) -> Ten
     return whole(norm)
 
 
+def update(optimizer: torch.optim.Optimizer, refused: Tensor) -> None:
+    """Take the step, unless it is refused: 1.0; gradients are gone afterwards."""
+    optimizer.found_inf = refused  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 class Buffers:
     """The running statistics of batch norms, which a forward pass changes before one can look."""
 

@@ -26,6 +26,12 @@ class Mirror:
         self._writer = SummaryWriter(str(self._folder), purge_step=self._first)
         return self
 
+    def rewind(self, first: int) -> None:
+        """Replace events from step `first` on: the training went back."""
+        self.__exit__()
+        self._first = first
+        self.__enter__()
+
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         """Write one point of each curve."""
         if self._writer is not None:

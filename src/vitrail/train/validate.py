@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from torch import nn
@@ -51,12 +51,12 @@ def validate(
     }
 
 
-def score_of(figures: dict[str, float]) -> float | None:
+def score_of(figures: Mapping[str, float | int]) -> float | None:
     """Give what says how good a model is, if it was measured."""
     return figures.get("val_top1", figures.get("val_map"))
 
 
-def progress_line(setup: Setup, done: int, figures: dict[str, float]) -> str:
+def progress_line(setup: Setup, done: int, figures: Mapping[str, float]) -> str:
     """Say in one line how good the model is after `done` steps."""
     epoch = f"epoch {setup.epoch_of(done):.1f}"
     name, score = ("mAP" if setup.data.multi_label else "top-1"), score_of(figures)

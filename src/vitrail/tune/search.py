@@ -124,7 +124,7 @@ def begin(base: RunConfig, search: SearchConfig, out: str | Path) -> Search:
         VitrailError: settings, data or disk do not allow it.
     """
     require_optuna()
-    base = loop._absolute(base)
+    base = loop.absolute(base)
     settings_of(base, make_space(search, base))  # an impossible model is refused before anything
     images = _images(base)
     path = Run.create(out).path

@@ -1,6 +1,6 @@
 """Every parameter is in one group, decays if it should, and learns the slower the deeper it is."""
 
-from typing import Any
+import re
 
 import pytest
 import torch
@@ -28,9 +28,7 @@ def by_name(model: nn.Module, config: OptimConfig, key: str) -> dict[str, float]
 def test_every_parameter_is_in_one_group(kind: str, layer_decay: float) -> None:
     model = tiny_model(kind)
     groups = make_groups(model, OptimConfig(layer_decay=layer_decay))
-    pairs = [
-        pair for each in groups for pair in zip(each["names"], each["params"], strict=True)
-    ]
+    pairs = [pair for each in groups for pair in zip(each["names"], each["params"], strict=True)]
     own = dict(model.named_parameters())
     assert len(pairs) == len(own) and all(own[name] is parameter for name, parameter in pairs)
     assert {name for name, _ in pairs} == set(own)
@@ -56,16 +54,8 @@ def test_the_scale_rises_with_the_depth(kind: str) -> None:
     assert rising == sorted(rising)
 
 
-def where(name: str) -> str:
-    """Name the part of a model that a parameter belongs to, by its name alone."""
-    parts = name.split(".")
-    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    if parts[0] == "patch_embed":
-        return "patch_embed"
-    if parts[0] in ("blocks", "layers", "stages") or parts[0].startswith("layer"):
-        last = {"blocks": 0, "layers": 1, "stages": 1}.get(parts[0], 0)
-        return ".".join(parts[: numbers[last] + 1]) if len(numbers) > last else ".".join(parts[:3])
-    return parts[0]
+# A block of any backbone, Swin's patch merging, or what a name begins with.
+PART = re.compile(r"((layers|stages)\.\d\.)?blocks\.\d|layers\.\d\.downsample|layer\d\.\d|\w+")
 
 
 # The parts of each model by depth, from the names that the weights files hold.
@@ -129,8 +119,11 @@ PARTS = {
 @pytest.mark.parametrize("kind", PARTS)
 def test_the_parts_of_each_depth(kind: str) -> None:
     depths = find_depths(tiny_model(kind))
-    found = [{where(name) for name in depths if depths[name] == each} for each in range(99)]
-    assert [each for each in found if each] == PARTS[kind]
+    found: dict[int, set[str]] = {}
+    for name, depth in depths.items():
+        part = PART.match(name)
+        found.setdefault(depth, set()).add(part[0] if part else "")
+    assert found == dict(enumerate(PARTS[kind]))
 
 
 def test_without_layer_decay_there_are_two_groups() -> None:
@@ -176,6 +169,14 @@ def test_lora_trains_its_matrices_and_the_head() -> None:
     assert [name for name, each in decay.items() if not each] == ["head.bias"]
 
 
+def test_without_a_head_the_scales_are_the_same() -> None:
+    """There timm shifts all of them by a layer: it counts the layers that have parameters."""
+    whole = by_name(tiny_model(), CONFIG, "lr_scale")
+    headless = by_name(tiny_model(classes=0), CONFIG, "lr_scale")
+    assert headless == {name: each for name, each in whole.items() if "head" not in name}
+    assert headless["norm.weight"] == 1
+
+
 def test_frozen_parameters_do_not_shift_the_scales() -> None:
     model, config = tiny_model(), CONFIG.replace(freeze_depth=1, freeze=("head",))
     before = by_name(model, config, "lr_scale")
@@ -185,11 +186,11 @@ def test_frozen_parameters_do_not_shift_the_scales() -> None:
     assert left["norm.bias"] == 1 and left["blocks.1.norm1.bias"] == 0.5
 
 
-def twin(name: str, ours: Backbone) -> nn.Module:
-    """Build timm's model of this name, without weights."""
+def twins(name: str) -> tuple[Backbone, nn.Module]:
+    """Build our and timm's model of this name, without weights."""
     timm = pytest.importorskip("timm")
-    pool: dict[str, Any] = {"global_pool": "token"} if "dinov3" in name else {}
-    return timm.create_model(name, num_classes=ours.config.classes, **pool)  # type: ignore[no-any-return]
+    with torch.device("meta"):
+        return create_model(name, num_classes=7), timm.create_model(name, num_classes=7)
 
 
 @pytest.mark.peer
@@ -209,9 +210,7 @@ def twin(name: str, ours: Backbone) -> nn.Module:
 )
 def test_scales_equal_timms(name: str) -> None:
     groups_of = pytest.importorskip("timm.optim").param_groups_layer_decay
-    with torch.device("meta"):
-        ours = create_model(name)
-        theirs = twin(name, ours)
+    ours, theirs = twins(name)
     names = {id(parameter): name for name, parameter in theirs.named_parameters()}
     config = OptimConfig(layer_decay=0.75)
     expected = {
@@ -233,9 +232,7 @@ def test_scales_equal_timms(name: str) -> None:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_what_decays_equals_timms(name: str) -> None:
     groups_of = pytest.importorskip("timm.optim").param_groups_layer_decay
-    with torch.device("meta"):
-        ours = create_model(name)
-        theirs = twin(name, ours)
+    ours, theirs = twins(name)
     names = {id(parameter): name for name, parameter in theirs.named_parameters()}
     exempt = [f"*{each}" for each in theirs.no_weight_decay()]  # type: ignore[operator]
     expected = {
