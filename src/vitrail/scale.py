@@ -26,9 +26,9 @@ class Machine(NamedTuple):
     gpus: int = 8
 
 
-# NVIDIA H100 Tensor Core GPU data sheet, SXM: 80 GB, 1,979 TFLOPS bf16 with sparsity, NVLink 900
-# GB/s both ways; DGX H100 user guide: 8 ConnectX-7 cards of 400 Gb/s for the cluster.
-H100 = Machine(memory=80e9, flops=1979e12 / 2, link=900e9 / 2, network=8 * 400e9 / 8)
+# NVIDIA, H100 Tensor Core GPU Architecture, SXM5: 80 GB, 989.4 TFLOPS in bf16 without sparsity,
+# NVLink 900 GB/s both ways. NVIDIA, DGX H100 User Guide: 8 cards of 400 Gb/s for the cluster.
+H100 = Machine(memory=80e9, flops=989.4e12, link=900e9 / 2, network=8 * 400e9 / 8)
 
 
 def block_parameters(config: ViTConfig) -> int:

@@ -36,7 +36,7 @@ INSTANCE = {
     "start_seconds": 5.0,
     "decode_seconds": 0.5,
     "busy": 1.0,
-    "cache": Cache("none", 0, 0, 0, 7.0),
+    "cache": Cache("none", 0, 0, 0, 0, 0.0, 7.0),
     "workers_bytes": 0,
     "validation_seconds": 0.01,
     "copy_once": 20 * MIB,

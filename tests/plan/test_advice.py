@@ -69,7 +69,7 @@ def test_where_nothing_helps_a_smaller_model_does() -> None:
 
 
 def test_waiting_for_images_asks_for_workers_and_a_cache() -> None:
-    cache = Cache("none", 100 * MIB, 0, 0, 7.0)
+    cache = Cache("none", 100 * MIB, 0, 0, 0, 0.0, 7.0)
     lines = advise(forecast(settings(), *READING, cache=cache))
     assert "data.workers=2: a step takes about 340 ms instead of 980 ms" in lines
     assert "takes 100 MiB" in only(lines, "data.cache=ram: decodes every image once, for 7 s")

@@ -7,8 +7,8 @@ import pytest
 from tests.plan.helpers import MIB, measured, round_of, settings
 from tests.train.helpers import paint, tiny_config
 from vitrail.plan import make, make_plan
-from vitrail.plan.make import draw_up, start_seconds
-from vitrail.plan.measured import Cache, Measured
+from vitrail.plan.make import draw_up
+from vitrail.plan.measured import Measured
 from vitrail.train.config import RunConfig
 
 STEP = 0.356  # seconds
@@ -30,17 +30,6 @@ def test_disk_is_for_all_checkpoints_that_lie_there_at_a_time() -> None:
     assert draw_up(measured(), config, None, 1).disk_bytes == (3 + 1 + 1) * 50 * MIB + 10 * MIB
     no_best = config.replace(keep_best=False)
     assert draw_up(measured(), no_best, None, 1).disk_bytes == (3 + 1) * 50 * MIB + 10 * MIB
-
-
-@pytest.mark.parametrize(
-    ("kind", "normalise", "passes"),
-    [("none", "given", 0), ("ram", "given", 1), ("none", "data", 1), ("disk", "data", 2)],
-)
-def test_images_are_decoded_before_the_first_step(kind: str, normalise: str, passes: int) -> None:
-    config = settings()
-    config = config.replace(input=config.input.replace(normalise=normalise))
-    found = measured(cache=Cache(kind, 0, 0, 0, 7.0))
-    assert start_seconds(found, config) == 5 + passes * 7
 
 
 def test_a_plan_is_plain_json() -> None:

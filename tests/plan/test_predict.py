@@ -68,23 +68,31 @@ def test_the_start_may_take_more_than_a_step() -> None:
 
 
 def test_a_copy_of_the_last_step_alone_may_take_its_room() -> None:
-    assert forecast().peak(32, 1) - forecast(checkpoints=1).peak(32, 1) == 30 * MIB
+    assert forecast().peak(32, 1) - forecast(checkpoints=2).peak(32, 1) == 30 * MIB
+
+
+CACHE = Cache("ram", 90 * MIB, 90 * MIB, 90 * MIB, 30 * MIB, 7.0, 7.0)
 
 
 def test_the_cache_that_is_not_seen_yet_is_added() -> None:
-    plain, cache = forecast(), Cache("ram", 90 * MIB, 90 * MIB, 30 * MIB, 7.0)
-    found = forecast(cache=cache, workers_bytes=20 * MIB)
-    assert found.peak(32, 1) - plain.peak(32, 1) == 60 * MIB
+    found = forecast(cache=CACHE, workers_bytes=20 * MIB)
+    assert found.peak(32, 1) - forecast().peak(32, 1) == 60 * MIB
     assert found.needed(32, 1) == found.peak(32, 1) + 20 * MIB
-    outside = forecast(cache=cache._replace(inside=0, seen=0))  # only workers look at it
+    outside = forecast(cache=CACHE._replace(inside=0, seen=0))  # only workers look at it
     assert outside.needed(32, 1) - outside.peak(32, 1) == 90 * MIB
-    disk = forecast(cache=cache._replace(kind="disk"))  # its pages can be given back
+    disk = forecast(cache=CACHE._replace(kind="disk", kept=0))  # its pages can be given back
     assert disk.peak(32, 1) - disk.needed(32, 1) == 90 * MIB
 
 
+@pytest.mark.parametrize(("normalise", "expected"), [("given", 5 + 3), ("data", 5 + 3 + 7)])
+def test_images_are_decoded_before_the_first_step(normalise: str, expected: float) -> None:
+    config = settings()
+    config = config.replace(input=config.input.replace(normalise=normalise))
+    assert forecast(config, cache=CACHE._replace(filling=3.0, decoding=7.0)).start == expected
+
+
 def test_a_gpu_holds_no_copy_and_no_cache() -> None:
-    cache = Cache("ram", 90 * MIB, 90 * MIB, 30 * MIB, 7.0)
-    found = forecast(device="cuda:0", cache=cache, workers_bytes=20 * MIB)
+    found = forecast(device="cuda:0", cache=CACHE, workers_bytes=20 * MIB)
     size = BASE + 32 * EACH + 32 * IMAGE
     assert (found.peak(32, 1), found.needed(32, 1)) == (size, size)
 

@@ -33,7 +33,7 @@ def test_small_batches_come_first(photos: Path) -> None:
     assert sizes(found) == [(2, 1), (4, 1), (8, 1)]
     assert (found.classes, found.train_images + found.val_images < 60) == (3, True)
     assert found.steps == -(-3 * found.train_images // 8)
-    assert found.checkpoints == 3 and found.validations == 2  # every pass, every 1.5
+    assert found.checkpoints == 4 and found.validations == 2  # at first and every pass; every 1.5
     assert all(each.compute > 0 and each.peak >= found.start_peak // 2 for each in found.rounds)
     assert found.checkpoint_bytes > 4 * found.model_bytes * 0.99  # weights, average, two moments
 
@@ -42,7 +42,7 @@ def test_parts_and_workers_are_those_of_the_training(photos: Path) -> None:
     found = run(tiny_config(photos, train__accumulate=4, data__workers=2, data__cache="none"))
     assert sizes(found) == [(1, 1), (2, 1), (8, 4)]
     assert found.workers_bytes > 0
-    assert found.cache.kind == "none" and found.cache.inside == 0 < found.cache.total
+    assert (found.cache.kind, found.cache.inside, found.cache.filling) == ("none", 0, 0.0)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -103,10 +103,18 @@ def test_a_cache_is_filled_in_part_and_counted_whole(
     one, small = 3 * 20 * 28, 3 * 16 * 24  # bytes of a whole image, and of a fitted one
     train, val = found.train_images, found.val_images
     whole = train * (one if crops else small)
-    assert found.cache.total == whole + val * small
+    assert found.cache.total == whole
+    assert found.cache.kept == whole + val * small
     assert found.cache.inside == (0 if crops and workers else whole) + val * small
     assert found.cache.seen < found.cache.inside
-    assert found.cache.kind == "ram" and found.cache.seconds > 0
+    assert found.cache.kind == "ram" and found.cache.filling > found.cache.decoding > 0
+
+
+def test_with_random_crops_only_val_is_kept_by_itself(photos: Path) -> None:
+    config = tiny_config(photos)
+    found = run(config.replace(augment=config.augment.replace(crop_area=(0.5, 1.0))))
+    assert found.cache.kind == "none"
+    assert found.cache.kept == found.cache.inside == found.val_images * 3 * 16 * 24
 
 
 def test_measured_statistics_of_the_data_are_not_needed(photos: Path) -> None:

@@ -9,25 +9,34 @@ from vitrail.train.learning import WeightsConfig
 
 HOUR = 3600
 EPOCH = 1000 / 32 * 0.356 + 0.01 * 100 / 5  # seconds: steps, and a fifth of a validation
+START = 5 / 0.95 / HOUR  # hours
 
 
 def ask(hours: float | None = None, **changes: Any) -> Suggestion:
     return suggest(forecast(**changes), hours)
 
 
-def test_recipes_are_those_there_are() -> None:
-    weights = settings(weights=WeightsConfig(source="hf://some/model"))
-    letters = settings()
-    letters = letters.replace(data=letters.data.replace(source="glyphs"))
-    found = [suggest(forecast(each), None).recipe for each in (weights, letters, settings())]
-    assert found == ["finetune", "glyphs", "photos"]
-    assert set(found) <= set(RECIPES)
+@pytest.mark.parametrize(
+    ("source", "data", "images", "recipe"),
+    [
+        ("hf://some/model", "somewhere", 1000, "finetune_few"),
+        ("hf://some/model", "somewhere", 1001, "finetune"),
+        ("", "glyphs", 9000, "glyphs"),
+        ("", "somewhere", 9000, "photos"),
+        ("", "somewhere", 10**6, "plain_vit_s16_90"),
+    ],
+)
+def test_the_recipe_is_for_so_many_images(source: str, data: str, images: int, recipe: str) -> None:
+    config = settings(weights=WeightsConfig(source=source))
+    config = config.replace(data=config.data.replace(source=data))
+    found = suggest(forecast(config, train_images=images), None)
+    assert found.recipe == recipe and recipe in RECIPES
+    assert found.why[0].startswith(f"recipe {recipe}: ")
 
 
-def test_few_images_without_weights_are_told_of_weights() -> None:
-    few, many = ask(), ask(train_images=10**6)
-    assert any("--weights" in line for line in few.why)
-    assert not any("--weights" in line for line in many.why)
+@pytest.mark.parametrize(("images", "told"), [(1000, True), (200_000, False)])
+def test_few_images_without_weights_are_told_of_weights(images: int, told: bool) -> None:
+    assert any("--weights" in line for line in ask(train_images=images).why) is told
 
 
 def test_nothing_is_changed_where_all_is_well() -> None:
@@ -54,19 +63,23 @@ def test_workers_are_suggested() -> None:
 
 
 def test_time_that_suffices_changes_nothing() -> None:
-    found = ask(hours=11 * EPOCH / HOUR)
+    found = ask(hours=START + 11 * EPOCH / HOUR)
     assert found.settings == {} and "10 passes take" in found.why[-1]
     assert "would do for" not in found.why[-1]
-    assert "would do for 38" in ask(hours=40 * EPOCH / HOUR).why[-1]
+    assert "it would do for 38" in ask(hours=START + 40 * EPOCH / HOUR).why[-1]
 
 
 def test_time_that_does_not_suffice_cuts_the_passes() -> None:
-    found = ask(hours=6.4 * EPOCH / HOUR)  # of which 5 % are left
+    found = ask(hours=START + 6.4 * EPOCH / HOUR)  # of which 5 % are left
     assert found.settings == {"train.epochs": "6"}
     assert "6.1 fit in" in found.why[-1]
 
 
+def test_no_time_at_all_is_one_pass() -> None:
+    assert ask(hours=0.0001).settings == {"train.epochs": "1"}
+
+
 def test_very_few_passes_ask_for_less_work() -> None:
-    found = ask(hours=0.5 * EPOCH / HOUR)
+    found = ask(hours=START + 0.5 * EPOCH / HOUR)
     assert found.settings == {"train.epochs": "1"}
     assert "--image-size" in found.why[-1]

@@ -30,7 +30,7 @@ def test_everything_that_was_asked_is_said() -> None:
 
 
 def test_memory_beside_the_training_process_is_said() -> None:
-    cache = Cache("ram", 30 * MIB, 0, 0, 1.0)
+    cache = Cache("ram", 30 * MIB, 30 * MIB, 0, 0, 1.0, 1.0)
     text = said(measured(cache=cache, workers_bytes=20 * MIB), settings())
     assert "802 MiB at most in the training process, 852 MiB with workers and cache" in text
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.train.helpers import paint, tiny_config
 from vitrail.data.dataset import Data
@@ -16,6 +17,7 @@ from vitrail.report import sheet
 from vitrail.report.sheet import CELL, contact_sheet
 from vitrail.train.config import RunConfig
 from vitrail.train.setup import set_up
+from vitrail.train.team import Team
 
 
 def cells(monkeypatch: pytest.MonkeyPatch) -> list[list[Picture]]:
@@ -45,7 +47,7 @@ def test_step_0_is_the_first_batch(
     caught = cells(monkeypatch)
     picture = contact_sheet(config, data, images=4, epochs=2)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
-    setup = set_up(config, data)
+    setup = set_up(config, data, Team(torch.device("cpu")))
     images = open_images(data.splits["train"], setup.preprocess, config.augment, 0)
     (batch,) = train_batches(images, seed=config.seed, batch_size=8, steps=range(1), workers=0)
     seen, _ = setup.objective.prepare(batch)

@@ -10,9 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 import torch
 
@@ -65,7 +62,6 @@ FAULTS: dict[str, Callable[[], object]] = {
     "stop": send(signal.SIGSTOP),
     "stall": lambda: time.sleep(FOREVER),
     "stall-in-c": keep_the_interpreter,
-    "memory": lambda: send(signal.SIGKILL)(),
     "sigterm": send(signal.SIGTERM),
     "sigint": send(signal.SIGINT),
     "sigusr1": send(signal.SIGUSR1),

@@ -15,11 +15,12 @@ from vitrail.train.blame import weights_are_finite
 from vitrail.train.config import RunConfig
 from vitrail.train.data import open_training
 from vitrail.train.events import Event, Events
-from vitrail.train.guard import WARM, Guard
+from vitrail.train.guard import WARM
 from vitrail.train.incident import handle
+from vitrail.train.optim import set_lr
 from vitrail.train.setup import Setup, set_up
 from vitrail.train.state import State, make_state
-from vitrail.train.step import Buffers, backward, clip_gradients
+from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.team import Team
 from vitrail.weights.digest import tensor_digest
 
@@ -51,49 +52,40 @@ class Walk:
     run: Run
     setup: Setup
     state: State = field(init=False)
-    guard: Guard = field(init=False)
     events: Events = field(init=False)
     losses: dict[int, str] = field(default_factory=dict)  # of each step, as it was last taken
 
     def __post_init__(self) -> None:
-        config = self.setup.config
         self.state = make_state(self.setup, ALONE)
-        batch, scaled = config.train.batch_size, config.precision == "fp16"
-        self.guard = Guard(config.guard, ALONE.device, batch, scaled=scaled)
         # as if 20 losses had been seen before: a spike is one from the first step on
-        self.guard.tensors()["losses"].copy_(torch.tensor([1.0, 0.05, 1.1, WARM]))
-        self.events = Events(self.run.path, config.guard)
+        self.state.guard.tensors()["losses"].copy_(torch.tensor([1.0, 0.05, 1.1, WARM]))
+        self.events = Events(self.run.path, self.setup.config.guard)
 
     def digest(self) -> str:
         """Give what everything that the next step depends on is known by."""
-        files = {**self.state.pack(ALONE), "guarded": self.guard.tensors()}
+        files = self.state.pack(ALONE)
         return tensor_digest(
             {f"{file}/{name}": each for file, part in files.items() for name, each in part.items()}
         )
 
     def take(self, step: int) -> None:
-        """Take one step, or none if it is refused."""
+        """Take one step; a bad one changes nothing."""
         config, state = self.setup.config, self.state
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.train.lr * self.events.lr_scale(step)
-        buffers = Buffers(self.setup.model)
-        loss, _ = backward(
-            self.setup.objective, read_batch(self.setup, step), step, config, ALONE, state.scaler
-        )
-        norm = clip_gradients(self.setup.model, config.train.clip_norm, state.scaler)
-        refused = self.guard.watch(step, loss, norm)
-        state.optimizer.found_inf, state.optimizer.grad_scale = refused, None  # type: ignore[attr-defined]
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        set_lr(state.optimizer, config.train.lr * self.events.lr_scale(step))
+        buffers = Buffers(state.model)
+        batch = read_batch(self.setup, step)
+        loss, _ = backward(self.setup.objective, batch, step, config, ALONE, state.scaler)
+        norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
+        refused = state.guard.watch(step, loss, norm)
+        update(state.optimizer, refused)
         buffers.undo(refused)
-        if not refused:
-            state.ema.update(step)
+        state.scaler.update(state.guard.overflow, refused)
+        state.ema.update(step, refused)
         self.losses[step] = loss.item().hex()
 
     def save(self, done: int) -> None:
         """Write a checkpoint."""
-        files = {**self.state.pack(ALONE), "guarded": self.guard.tensors()}
-        self.run.save_checkpoint(done, files, {"seconds": 0.0}, keep=2)
+        self.run.save_checkpoint(done, self.state.pack(ALONE), {}, keep=2)
 
     def restore(self) -> int:
         """Go back to the newest checkpoint; give the next step."""
@@ -101,8 +93,6 @@ class Walk:
         if checkpoint is None:
             return 0
         self.state.unpack(checkpoint.tensors)
-        for name, tensor in self.guard.tensors().items():
-            tensor.copy_(checkpoint.tensors["guarded"][name])
         return checkpoint.step
 
     def newest(self) -> int | None:
@@ -121,7 +111,9 @@ class Walk:
             self.take(step)
             done = step + 1
             save = done % SAVE_EVERY == 0
-            trouble = self.guard.look() if save or done % look_every == 0 or done == last else None
+            trouble = (
+                self.state.guard.look() if save or done % look_every == 0 or done == last else None
+            )
             if trouble:
                 event = handle(
                     self.run,

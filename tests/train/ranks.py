@@ -21,9 +21,7 @@ def torchrun(
     return subprocess.run([*command, *args], capture_output=True, text=True, env=environment())
 
 
-def alone(
-    *args: str, fault: str = "nothing", step: int = -1
-) -> subprocess.CompletedProcess[str]:
+def alone(*args: str, fault: str = "nothing", step: int = -1) -> subprocess.CompletedProcess[str]:
     """Run `vitrail ARGS` in one process."""
     command = [sys.executable, str(DRIVER), fault, "0", str(step), *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment())

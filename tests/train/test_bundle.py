@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,18 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
             read_bundle(path)
 
 
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return keep(ready(photos), tmp_path_factory.mktemp("kept") / "step-00000005")
+
+
 @pytest.fixture
-def bundle(photos: Path, tmp_path: Path) -> Path:
-    return keep(ready(photos), tmp_path / "step-00000005")
+def bundle(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "step-00000005"))
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", [None, b"", b"garbage", b"[]", b"{}"])
+@pytest.mark.parametrize("content", [None, b"garbage", b"{}"])
 def test_a_damaged_file_is_refused(name: str, content: bytes | None, bundle: Path) -> None:
     path = bundle / name
     if content is None:

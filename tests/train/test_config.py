@@ -39,7 +39,10 @@ def test_an_empty_file_means_the_defaults() -> None:
             r"train.batch_size=0: input should be greater than or equal",
         ),
         ({"train": {"lr": float("nan")}}, r"train.lr=nan: input should be a finite number"),
-        ({"precision": "fp8"}, r"precision='fp8': input should be 'auto', 'float32', 'bf16' or 'fp16'"),
+        (
+            {"precision": "fp8"},
+            r"precision='fp8': input should be 'auto', 'float32', 'bf16' or 'fp16'",
+        ),
         ({"input": {"channels": 0}}, r"input.channels=0: input should be greater than or equal"),
         ({"data": {"fraction": 0.1, "per_class": 5}}, r"fraction=0.1 and per_class=5 exclude"),
         ({"keep_checkpoints": 0}, r"keep_checkpoints=0"),

@@ -13,7 +13,7 @@ NAN, INF = math.nan, math.inf
 
 
 def guard(spike: float | None = 8.0, *, scaled: bool = False) -> Guard:
-    return Guard(GuardConfig(spike=spike), CPU, 16, scaled=scaled)
+    return Guard(GuardConfig(spike=spike), CPU, batch_size=16, scaled=scaled)
 
 
 def watch(guard: Guard, losses: "list[float] | np.ndarray", norm: float = 1.0) -> list[bool]:
@@ -167,7 +167,7 @@ def test_without_scaling_no_gradient_may_overflow() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_nothing_is_waited_for() -> None:
     cuda = torch.device("cuda")
-    one = Guard(GuardConfig(), cuda, 16, scaled=True)
+    one = Guard(GuardConfig(), cuda, batch_size=16, scaled=True)
     loss: Tensor = torch.ones((), device=cuda)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -27,8 +27,10 @@ def start(path: Path, photos: Path, **changes: Any) -> Walk:
     return begin(path, guarded_config(photos, **changes))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("kind", ["loss", "gradient", "images", "module"])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("loss", math.nan), ("gradient", math.inf), ("images", math.nan), ("module", math.inf)],
+)
 def test_a_bad_step_changes_nothing(  # R7
     kind: Kind, value: float, photos: Path, tmp_path: Path
 ) -> None:
@@ -52,8 +54,10 @@ def test_a_bad_step_changes_nothing(  # R7
     assert read_bundle(walk.run.path / event.bundles[0]).event.step == 5
 
 
-@pytest.mark.parametrize("look_every", [1, 5])  # as on a CPU, as on a GPU
-@pytest.mark.parametrize("fault", [Fault("module", (2, 9)), spike(10), spike(9, 13)])
+@pytest.mark.parametrize(
+    ("fault", "look_every"),  # 1 as on a CPU, 5 as on a GPU
+    [(Fault("module", (2, 9)), 5), (spike(10), 1), (spike(9, 13), 5)],
+)
 def test_a_run_with_events_is_the_one_that_knew_them(
     fault: Fault, look_every: int, photos: Path, tmp_path: Path
 ) -> None:
@@ -72,7 +76,7 @@ def test_a_run_with_events_is_the_one_that_knew_them(
     assert [walk.losses[step] for step in taken] == [foreknown.losses[step] for step in taken]
 
 
-@pytest.mark.parametrize("killed", [2, 3, 7, 11, 14])
+@pytest.mark.parametrize("killed", [2, 11, 14])
 def test_a_run_that_is_killed_ends_as_if_it_never_was(
     killed: int, photos: Path, tmp_path: Path
 ) -> None:
@@ -138,8 +142,8 @@ def test_overflows_of_fp16_are_no_events(photos: Path, tmp_path: Path) -> None:
     walk.state.scaler.scale.fill_(2.0**30)  # far too large
     before = walk.digest()
     walk.take(0)
-    assert walk.guard.overflow == 1 and walk.digest() != before  # one overflow is counted
-    assert walk.guard.look() is None
+    assert walk.state.guard.overflow == 1 and walk.digest() != before  # one overflow is counted
+    assert walk.state.guard.look() is None
 
 
 def test_at_most_so_many_replays_are_kept(photos: Path, tmp_path: Path) -> None:

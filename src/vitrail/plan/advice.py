@@ -90,7 +90,7 @@ def _faster_reading(forecast: Forecast) -> Iterator[str]:
     if cache.kind == "none":
         kind = "ram" if cache.total < spare else "disk"
         yield (
-            f"data.cache={kind}: decodes every image once, for {seconds(cache.seconds)}; "
+            f"data.cache={kind}: decodes every image once, for {seconds(cache.decoding)}; "
             f"takes {gibibytes(cache.total)}"
         )
 

@@ -32,27 +32,40 @@ def open_few(setup: Setup, data: Data, config: RunConfig) -> tuple[Setup, Cache,
         for name, each in augments.items()
     }
     decode = _decode_seconds(files["train"])
-    opened: dict[str, Images] = {}
-    total = inside = seen = 0
+    opened: dict[str, Images] = dict(files)
+    kinds, sizes = {}, {name: estimate_bytes(each) for name, each in files.items()}
+    kept = inside = seen = count = 0
     for name, images in files.items():
-        size, kind = estimate_bytes(images), config.data.cache
-        if kind == "auto":
-            kind = "ram" if images.detail is None and size <= CACHE_LIMIT else "none"
-        total += size
-        opened[name] = images
+        kinds[name] = kind = _kind(images, sizes[name], config)
         if kind == "none":
             continue
         few = _spread(images.split, max(FEW, int(FILLING / max(decode, 1e-9))))
         opened[name] = open_images(few, setup.preprocess, augments[name], 0, "ram")
+        count += len(images.split)
+        kept += sizes[name] if kind == "ram" else 0  # pages of a file can be given back
         if images.detail is None or not config.data.workers:  # else only workers look at it
             _touch(opened[name])
-            inside += size
-            seen += size * len(few) // len(images.split)
-    kind = config.data.cache if config.data.cache != "auto" else "ram" if inside else "none"
-    seconds = decode * sum(len(each.split) for each in files.values())
-    cache = Cache(kind, total, inside, seen, seconds / max(1, config.data.workers))
+            inside += sizes[name]
+            seen += sizes[name] * len(few) // len(images.split)
+    each = decode / max(1, config.data.workers)
+    cache = Cache(
+        kind=kinds["train"],
+        total=sizes["train"],
+        kept=kept,
+        inside=inside,
+        seen=seen,
+        filling=each * count,
+        decoding=each * len(files["train"].split),
+    )
     setup = replace(setup, train_images=opened["train"], val_images=opened["val"])
     return setup, cache, decode
+
+
+def _kind(images: FileImages, size: int, config: RunConfig) -> str:
+    """Say where a split is kept: none, ram or disk; as `open_images` decides."""
+    if config.data.cache != "auto":
+        return config.data.cache
+    return "ram" if images.detail is None and size <= CACHE_LIMIT else "none"
 
 
 def _decode_seconds(images: FileImages) -> float:

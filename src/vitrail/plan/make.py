@@ -69,7 +69,6 @@ def draw_up(measured: Measured, config: RunConfig, hours: float | None, disk_fre
     forecast = Forecast(measured, config)
     batch, parts = config.train.batch_size, config.train.accumulate
     step, needed = forecast.step(batch, config.data.workers), forecast.needed(batch, parts)
-    start = start_seconds(measured, config)
     validation = measured.validation_seconds * measured.val_images
     kept = config.keep_checkpoints + config.keep_best + 1  # one that is being written
     return Plan(
@@ -90,13 +89,13 @@ def draw_up(measured: Measured, config: RunConfig, hours: float | None, disk_fre
         images_per_second=batch / step,
         operations_per_second=3 * measured.flops * batch / step,  # the way back takes two
         steps=measured.steps,
-        start_seconds=start,
+        start_seconds=forecast.start,
         validation_seconds=validation,
         validations=measured.validations,
         checkpoint_seconds=measured.copy_seconds,
         writing_seconds=measured.write_seconds,
         checkpoints=measured.checkpoints,
-        total_seconds=start
+        total_seconds=forecast.start
         + measured.steps * step
         + measured.validations * validation
         + measured.checkpoints * measured.copy_seconds
@@ -108,12 +107,6 @@ def draw_up(measured: Measured, config: RunConfig, hours: float | None, disk_fre
         advice=advise(forecast),
         suggestion=suggest(forecast, hours),
     )
-
-
-def start_seconds(measured: Measured, config: RunConfig) -> float:
-    """Give the seconds before the first step: imports, data, cache, statistics of the images."""
-    passes = (measured.cache.kind != "none") + (config.input.normalise == "data")
-    return measured.start_seconds + passes * measured.cache.seconds
 
 
 def _free_disk(path: Path) -> int:

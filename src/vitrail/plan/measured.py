@@ -21,19 +21,21 @@ class Round(NamedTuple):
 
     batch: int
     parts: int
-    peak: int  # bytes, of validation and steps; without the copy of a checkpoint
+    peak: int  # bytes, of validation and steps, beside the copy of the beginning
     wait: float  # for images, a step
     compute: float  # all the rest of a step
 
 
 class Cache(NamedTuple):
-    """Decoded images that the training keeps, or could keep."""
+    """Decoded images that the training keeps, or could keep. Bytes, and seconds."""
 
-    kind: str  # none, ram or disk
-    total: int  # bytes of all images of train and val, whether or not they are kept
-    inside: int  # of these, what the training process will have mapped at its peak
-    seen: int  # of these, what the rehearsal had mapped
-    seconds: float  # to decode all of them
+    kind: str  # of the training images: none, ram or disk
+    total: int  # of all training images, whether or not they are kept
+    kept: int  # in memory, of train and val, by whichever process
+    inside: int  # what the training process will have mapped at its peak
+    seen: int  # what the rehearsal had mapped
+    filling: float  # before the first step
+    decoding: float  # of all training images
 
 
 class Measured(Config):
@@ -49,7 +51,7 @@ class Measured(Config):
     val_images: int
     steps: int
     validations: int
-    checkpoints: int
+    checkpoints: int  # with that of the beginning
     flops: int  # of the forward pass of an image
     free: int | None  # before anything was loaded
     need: Need
@@ -63,8 +65,8 @@ class Measured(Config):
     cache: Cache
     workers_bytes: int
     validation_seconds: float  # of an image
-    copy_once: int  # what the copy of a checkpoint adds to the peak of the last round
-    copy_kept: int  # and where the training goes on, with the room of the copy kept
+    copy_once: int  # what the copy of the last state adds to the peak of the last round
+    copy_kept: int  # the same, where the training goes on with the room of the copy
     checkpoint_bytes: int
     model_bytes: int
     copy_seconds: float  # of a checkpoint, while the training waits

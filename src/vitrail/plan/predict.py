@@ -65,7 +65,7 @@ class Forecast:
         size = max(size, measured.start_peak)
         if measured.device == "cpu":
             size += measured.cache.inside - measured.cache.seen
-            size += measured.copy_kept if measured.checkpoints > 1 else measured.copy_once
+            size += measured.copy_kept if measured.checkpoints > 2 else measured.copy_once
         return math.ceil(size)
 
     def needed(self, batch: int, parts: int, kind: Kind | None = None) -> int:
@@ -73,9 +73,7 @@ class Forecast:
         measured, size = self.measured, self.peak(batch, parts, kind)
         if measured.device != "cpu":
             return size
-        cache = measured.cache
-        kept = cache.total if cache.kind == "ram" else 0
-        return size - cache.inside + kept + measured.workers_bytes
+        return size - measured.cache.inside + measured.cache.kept + measured.workers_bytes
 
     @property
     def room(self) -> float:
@@ -95,6 +93,13 @@ class Forecast:
         largest = at + (self.room - self.needed(at, parts)) / each
         largest = min(largest, max(self.measured.train_images, self.config.train.batch_size))
         return max(0, int(largest) // unit * unit)
+
+    @property
+    def start(self) -> float:
+        """Seconds before the first step: imports, data, cache, statistics of the images."""
+        measured = self.measured
+        passes = measured.cache.decoding if self.config.input.normalise == "data" else 0.0
+        return measured.start_seconds + measured.cache.filling + passes
 
     @property
     def decode(self) -> float:

@@ -59,8 +59,12 @@ def rehearse(config: RunConfig, started: float) -> Measured:
         rehearsal = Rehearsal(setup, make_state(setup, team), team)
         ready = time.monotonic() - started
         start_peak = peak(team.device)
+        staging = Staging()
+        staging.copy(rehearsal.state.pack(team))  # every training saves its beginning
         rounds = _rounds(rehearsal, config, free)
-        saving = _checkpoint(rehearsal, rounds[-1])  # before anything else adds to the peak
+        saving = _checkpoint(
+            rehearsal, staging, rounds[-1]
+        )  # before anything else adds to the peak
         return Measured.parse(
             {
                 **about,
@@ -103,14 +107,15 @@ def _rounds(rehearsal: Rehearsal, config: RunConfig, free: int | None) -> list[R
     """Take steps of two small batches, and of the training's own where that seems to fit."""
     batch, parts, unit = config.train.batch_size, config.train.accumulate, config.data.sampling
     small = max(1, min(8, batch // parts // 4) // unit.repeats) * unit.repeats
-    rounds: list[Round] = []
+    peak_before, rounds = peak(rehearsal.team.device), list[Round]()
     if 2 * small < batch and not config.compile:  # another size would be compiled anew
         rounds = [rehearsal.round(size, 1, 0) for size in (small, 2 * small)]
         if not _within(rounds, batch, parts, free):
             return rounds
     try:
         rounds.append(rehearsal.round(batch, parts, config.data.workers))
-        if len(rounds) == 1 and not config.compile:  # the largest batch follows from two
+        twice = 2 * rounds[0].peak - peak_before  # the largest batch follows from two
+        if len(rounds) == 1 and not config.compile and (free is None or twice <= ROOM * free):
             rounds.append(rehearsal.round(2 * batch, parts, config.data.workers))
     except torch.OutOfMemoryError:
         if not rounds:
@@ -139,9 +144,9 @@ def _validation(rehearsal: Rehearsal, last: Round, workers: int) -> float:
     return (time.monotonic() - begun) / max(1.0, figures["val_images"])
 
 
-def _checkpoint(rehearsal: Rehearsal, last: Round) -> dict[str, Any]:
+def _checkpoint(rehearsal: Rehearsal, staging: Staging, last: Round) -> dict[str, Any]:
     """Copy the state as a save does; give sizes and times."""
-    device, staging = rehearsal.team.device, Staging()
+    device = rehearsal.team.device
     files = rehearsal.state.pack(rehearsal.team)
     staging.copy(files)  # makes the room
     once = peak(device)
@@ -185,7 +190,7 @@ def _about(setup: Setup, config: RunConfig, team: Team) -> dict[str, Any]:
         "val_images": len(setup.data.splits["val"]),
         "steps": setup.steps,
         "validations": times(config.eval_every_epochs),
-        "checkpoints": times(config.save_every_epochs),
+        "checkpoints": 1 + times(config.save_every_epochs),
         "flops": count_flops(setup.model, setup.preprocess.size, channels),
         "image_bytes": image_bytes(setup),
     }

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vitrail.data.loader import Batch, train_batches
+from vitrail.data.loader import Batch
 from vitrail.plan.measured import Round
 from vitrail.plan.peaks import peak, private_bytes, reset_peak
 from vitrail.train.config import RunConfig
 from vitrail.train.optim import set_lr
 from vitrail.train.setup import Setup
 from vitrail.train.state import State
-from vitrail.train.step import backward, clip_gradients
+from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.team import Team
 from vitrail.train.validate import validate
 
@@ -23,6 +23,10 @@ PATIENCE = 30.0  # seconds for the steps of a round; the chunk that has begun is
 WARM = 2  # steps that do not count
 
 Step = tuple[float, float]  # seconds of waiting for images, of all the rest
+
+
+def _silent(line: str) -> None:
+    """Tell nobody that a worker was replaced."""
 
 
 @dataclass
@@ -63,15 +67,7 @@ class Rehearsal:
 
     def _batches(self, setup: Setup, count: int) -> Iterator[Batch]:
         """Read so many batches as the training does."""
-        config = setup.config
-        return train_batches(
-            setup.train_images,
-            seed=config.seed,
-            batch_size=config.train.batch_size,
-            steps=range(self.step, self.step + count),
-            workers=config.data.workers,
-            sampling=config.data.sampling,
-        )
+        return setup.batches(range(self.step, self.step + count), self.team, _silent)
 
     def _steps(self, batches: Iterator[Batch], config: RunConfig) -> Iterator[Step]:
         """Take steps until there are no more batches, or for so long; give those that count."""
@@ -108,12 +104,13 @@ class Rehearsal:
         """Take one step as `run_loop` does, and wait for the device."""
         state, setup = self.state, self.setup
         set_lr(state.optimizer, 0.0)  # the weights do not matter, but must stay finite
+        buffers = Buffers(state.model)
         loss, _ = backward(setup.objective, batch, self.step, config, self.team, state.scaler)
         norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
         refused = state.guard.watch(self.step, loss, norm)
-        state.optimizer.found_inf = refused  # type: ignore[attr-defined]
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        update(state.optimizer, refused)
+        buffers.undo(refused)
+        state.scaler.update(state.guard.overflow, refused)
         state.ema.update(self.step, refused)
         loss.item()
         if self.team.device.type == "cuda":

@@ -8,7 +8,10 @@ from vitrail.train.learning import OptimConfig
 def glyphs() -> RunConfig:
     """The letters A-Z of typefaces never seen, with a 2.7 M parameter ViT.
 
-    Command: vitrail train --data glyphs --out runs/glyphs
+    Command: vitrail train --data glyphs --out RUN
+    Score: 96.9 % of the test images; seeds 0 to 2, standard deviation 0.7 points
+    Time: 132 s on 2 cores of an Intel Xeon with AMX
+    Source: measured here, benchmarks/LOG.md
     """
     return RunConfig(
         data=DataConfig(source="glyphs"),
@@ -28,7 +31,10 @@ def glyphs() -> RunConfig:
 def digits() -> RunConfig:
     """scikit-learn's scanned digits, 8 x 8 pixels, in patches of 2.
 
-    Command: vitrail train --data digits --out runs/digits
+    Command: vitrail train --data digits --out RUN
+    Score: 97.3 % of the test images; seeds 0 to 2, standard deviation 1.1 points
+    Time: 26 s on 1 core of an AMD EPYC
+    Source: measured here
     """
     return RunConfig(
         data=DataConfig(source="digits"),
@@ -51,7 +57,10 @@ def digits() -> RunConfig:
 def photos() -> RunConfig:
     """A folder of some hundred or thousand colour photographs, from scratch.
 
-    Command: vitrail train --data DIR --out runs/mine
+    Command: vitrail train --data DIR --out RUN
+    Score: depends on the images
+    Time: ask vitrail plan
+    Source: ours; sizes for an ordinary computer, augmentation for few images
     """
     return RunConfig(
         model=ModelConfig(

@@ -82,7 +82,7 @@ def vit_l16_imagenet21k() -> RunConfig:
 
 
 def vit_b16_imagenet() -> RunConfig:
-    """ViT-B/16 on ImageNet alone; plain_vit_s16_90 is better and cheaper.
+    """ViT-B/16 on ImageNet alone; plain_vit_s16_300 is better and cheaper.
 
     Command: vitrail train --recipe vit_b16_imagenet --data DIR --out RUN
     Score: 77.91 % of ImageNet after vit_finetune_imagenet at 384 px (table 5)
@@ -95,7 +95,7 @@ def vit_b16_imagenet() -> RunConfig:
     train = _optim(300, 3e-3, IMAGENET).replace(
         schedule="cosine", final_lr=0.0, weight_decay=0.3, clip_norm=1.0
     )
-    return _pretraining("vit_base_patch16_224", train, eval_every=5, save_every=1)
+    return _pretraining("vit_base_patch16_224", train, eval_every=5.0, save_every=1.0)
 
 
 def _on_jft(name: str, epochs: int, lr: float) -> RunConfig:
@@ -105,7 +105,7 @@ def _on_jft(name: str, epochs: int, lr: float) -> RunConfig:
 
 def _on_imagenet21k(name: str) -> RunConfig:
     train = _optim(90, 1e-3, IMAGENET_21K).replace(weight_decay=0.03)
-    return _pretraining(name, train, eval_every=2, save_every=0.5)
+    return _pretraining(name, train, eval_every=2.0, save_every=0.5)
 
 
 def _optim(epochs: int, lr: float, images: int) -> OptimConfig:

@@ -98,9 +98,8 @@ def repeat(
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether every value that this rank has of a tensor is finite."""
-    if isinstance(tensor, DTensor):
-        tensor = tensor.to_local()
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return not local.is_floating_point() or bool(torch.isfinite(local.detach()).all())
 
 
 def weights_are_finite(model: nn.Module) -> bool:

@@ -1,9 +1,12 @@
 """Averaged weights, which generalise better than the last ones. Source: Polyak & Juditsky 1992."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from vitrail.train.optim.tensors import local, take
 
 
 class Ema:
@@ -30,17 +33,32 @@ class Ema:
         """Take the weights after `step` in; early ones are forgotten faster.
 
         Args:
-            refused: 1.0 if the step changed nothing: then neither does this; nothing is waited for.
+            refused: 1.0 if the step changed nothing: then this changes no bit either.
         """
         if not self.decay:
             return
-        decay = min(self.decay, (1 + step) / (10 + step))
-        if refused is None or refused.device.type == "cpu":  # where looking costs nothing
-            if refused is not None and refused.item():
+        if refused is not None and refused.device.type == "cpu":  # where looking costs nothing
+            if refused.item():
                 return
-            torch._foreach_lerp_(self._average, self._source, 1 - decay)
-        else:
-            weight = torch.where(refused > 0, 0.0, 1 - decay)
-            torch._foreach_lerp_(self._average, self._source, [weight] * len(self._average))
+            refused = None
+        decay = min(self.decay, (1 + step) / (10 + step))
+        approach(self._average, self._source, 1 - decay, refused)
         for copied, buffer in self._buffers:
-            copied.copy_(buffer)
+            take(copied, buffer, refused)
+
+
+def approach(
+    averages: Sequence[Tensor], sources: Sequence[Tensor], weight: float, refused: Tensor | None
+) -> None:
+    """Move each average by the part `weight` of its way to its source.
+
+    Args:
+        averages, sources: of equal shapes; if they are spread over ranks, then alike.
+        refused: where it is 1.0 nothing moves; nothing is waited for.
+    """
+    own, others = [local(each) for each in averages], [local(each) for each in sources]
+    if refused is None:
+        torch._foreach_lerp_(own, others, weight)
+        return
+    for average, source in zip(own, others, strict=True):
+        take(average, average.lerp(source, weight), refused)

@@ -59,8 +59,8 @@ class Guard:
         self,
         config: GuardConfig,
         device: torch.device,
-        batch_size: int = 128,
         *,
+        batch_size: int,
         scaled: bool = False,
     ) -> None:
         """Know no losses yet.

@@ -121,15 +121,15 @@ def replay(path: Path, device: str = "", precision: Precision | None = None) -> 
 def advise(found: Replay) -> str:
     """Say what one may do about what was found."""
     images = ", ".join(found.event.samples[:3])
+    if not found.reproduced:
+        return (
+            "nothing is wrong with this step here: take it again on the device and in the "
+            "precision of then, and if it is right there too, test that machine's memory"
+        )
     if found.event.kind == "spike":
         return (
             f"look at the images ({images}, …); lower train.lr, lengthen train.warmup_epochs or "
             "set train.clip_norm"
-        )
-    if not found.first:
-        return (
-            "nothing is wrong with this step here: repeat it on the device and in the precision of "
-            "then, and if it is right there too, test that machine's memory"
         )
     if found.first.endswith("(weights)"):
         return "the weights were damaged before the step: go on from a checkpoint of before"

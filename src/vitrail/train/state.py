@@ -20,7 +20,7 @@ from vitrail.train.ema import Ema
 from vitrail.train.environment import conditions, warn_of_change
 from vitrail.train.guard import Guard
 from vitrail.train.notes import Notes
-from vitrail.train.optim import make_optimizer
+from vitrail.train.optim import freeze, make_optimizer
 from vitrail.train.parallel import put, recompute_blocks, replicate, shard, whole
 from vitrail.train.scaler import Scaler
 from vitrail.train.setup import Setup
@@ -118,6 +118,7 @@ class State:
 def make_state(setup: Setup, team: Team) -> State:
     """Give a run its optimiser and its average, and spread them over the ranks."""
     config, model = setup.config, setup.model
+    freeze(model, config.train)
     ema = Ema(model, config.train.ema)
     if config.recompute:
         recompute_blocks(model)

@@ -1,10 +1,14 @@
 """Every parameter is in one group, decays if it should, and learns the slower the deeper it is."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from tests.helpers import TINY, tiny_model
 from vitrail.models import Backbone, create_model
@@ -12,6 +16,8 @@ from vitrail.models.lora import add_lora
 from vitrail.train.learning import OptimConfig
 from vitrail.train.optim import freeze, make_groups
 from vitrail.train.optim.depth import count_depths, find_depths
+from vitrail.train.parallel import shard
+from vitrail.train.team import Team
 
 KINDS = list(TINY)
 CONFIG = OptimConfig(layer_decay=0.5, weight_decay=0.3)
@@ -184,6 +190,27 @@ def test_frozen_parameters_do_not_shift_the_scales() -> None:
     left = by_name(model, config, "lr_scale")
     assert left == {name: each for name, each in before.items() if name not in frozen}
     assert left["norm.bias"] == 1 and left["blocks.1.norm1.bias"] == 0.5
+
+
+@pytest.fixture
+def one_rank(tmp_path: Path) -> Iterator[Team]:
+    """Let this process be all ranks of a group."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield Team(torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["vit-deit", "swin", "resnet"])
+def test_sharded_parameters_are_in_the_same_groups(kind: str, one_rank: Team) -> None:
+    config = CONFIG.replace(freeze_depth=1)
+    whole, model = tiny_model(kind), tiny_model(kind)
+    assert freeze(whole, config) == freeze(model, config)
+    shard(model, one_rank, "float32")
+    groups, expected = make_groups(model, config), make_groups(whole, config)
+    assert all(isinstance(each, DTensor) for group in groups for each in group["params"])
+    assert [{**group, "params": None} for group in groups] == [
+        {**group, "params": None} for group in expected
+    ]
 
 
 def twins(name: str) -> tuple[Backbone, nn.Module]:

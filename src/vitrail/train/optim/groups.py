@@ -22,8 +22,7 @@ def make_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
 
     So do Bao et al.'s code and timm, but that timm gives the last norm the factor of the last block
     where it is called `norm`, and 1 where it is called `fc_norm`.
-    Source: Clark et al. 2020, arXiv:2003.10555, appendix A; Bao et al. 2022, arXiv:2106.08254,
-    section 3.
+    Source: Clark et al. 2020, arXiv:2003.10555; Bao et al. 2022, arXiv:2106.08254.
     """
     top, depths = count_depths(model), find_depths(model)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}

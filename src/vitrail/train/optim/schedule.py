@@ -15,7 +15,8 @@ def lr_at(step: int, steps: int, warmup: int, cooldown: int, config: OptimConfig
     linear: a line from 1 down to final_lr.
     rsqrt: 1 / sqrt(1 + s / T), T the length of the warm-up, at least 1, and not below final_lr;
         then the cool-down, linear to final_lr. Zhai et al. 2022, arXiv:2106.04560, section 3.5.
-    wsd: 1, then the same cool-down. Hu et al. 2024, arXiv:2404.06395, section 4.
+    wsd: 1, then the same cool-down. Hu et al. 2024, arXiv:2404.06395, section 4, where it is
+        exponential; linear as in Hägele et al. 2024, arXiv:2405.18392.
     constant: 1; final_lr does not count.
 
     Args:
