@@ -9,6 +9,8 @@ RUN/config.json        the whole configuration
     environment.json   versions and hardware
     predictions/       saved logits: every metric is computed from these
     reports/           report.html, summary.json
+    events.jsonl       what went wrong in a step, and what was done
+    replays/           such steps, to be looked into
     .lock              held by the process that trains
 """
 
@@ -62,7 +64,7 @@ class Run:
             StorageError: it cannot be made.
         """
         path = Path(os.path.expanduser(path))  # leaves an unknown ~user as it is
-        if os.path.exists(path) and (not path.is_dir() or any(path.iterdir())):
+        if os.path.exists(path) and (not path.is_dir() or any(map(_counts, path.iterdir()))):
             raise RunError(
                 f"{path}: exists and is not an empty folder; choose another --out, "
                 f"or go on with it by --resume {path}"
@@ -158,6 +160,7 @@ class Run:
                 path.unlink()
         with suppress(OSError):
             clean_up(self.path / "checkpoints")
+            clean_up(self.path / "replays")
 
     def save_checkpoint(
         self,
@@ -174,13 +177,15 @@ class Run:
         with Saver(self.path, keep=keep, keep_best=False) as saver:
             saver.save(step, tensors, state)
 
-    def newest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+    def newest_checkpoint(self, every: int = 1) -> tuple[Checkpoint | None, list[str]]:
         """Find the newest checkpoint that is whole: each byte of it is looked at.
 
+        Args:
+            every: only steps that are a multiple of it.
         Returns:
             the checkpoint, or None; and one line for each damaged one that was passed over.
         """
-        return newest_checkpoint(self.path / "checkpoints")
+        return newest_checkpoint(self.path / "checkpoints", every)
 
     def read_checkpoint(self, step: int) -> Checkpoint:
         """Open the checkpoint of a step that has been verified before; only sizes are looked at.
@@ -223,3 +228,8 @@ class Run:
             raise RunError(
                 f"{self.path / name}: damaged ({error!r}); evaluate the run again"
             ) from None
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file makes a folder one that is used: not what a killed process half wrote."""
+    return not (path.name.startswith(".") and path.name.endswith(".tmp"))

@@ -75,7 +75,7 @@ def test_repeats_lower_the_learning_rate_and_stop_in_the_end(tmp_path: Path) -> 
     event = replace(
         events.decide(spike(60), 2.5, 48),
         module="blocks.3.mlp.fc1 (forward)",
-        samples=("a.png", "b.png", "c.png", "d.png"),
+        samples=("a.png", "b\n.png", "c.png", "d.png"),
         bundles=("replays/step-00000060",),
     )
     assert (event.action, event.back_to, event.skip) == ("stopped", 48, (56, 60))
@@ -84,8 +84,8 @@ def test_repeats_lower_the_learning_rate_and_stop_in_the_end(tmp_path: Path) -> 
     said = str(caught.value)
     assert said.startswith(
         "step 60: the loss is 23.5, and a spike above 7.25 (blocks.3.mlp.fc1 (forward)) with the "
-        "images a.png, b.png, c.png and 1 more; event 3 in a row, after step 40, 38; the last good "
-        f"checkpoint is {tmp_path}/checkpoints/step-00000048; "
+        "images a.png, b\\n.png, c.png and 1 more; event 3 in a row, after step 40, 38; the last "
+        f"good checkpoint is {tmp_path}/checkpoints/step-00000048; "
     )
     assert f"vitrail replay {tmp_path}/replays/step-00000060;" in said
     assert said.endswith(f"vitrail train --resume {tmp_path}") and said.isprintable()

@@ -65,7 +65,7 @@ def compose(special: dict[str, str], rest: list[str], command: str, kind: type[C
     Raises:
         ConfigError, UsageError: they contradict each other, or nobody named data.
     """
-    from vitrail.recipes import find_recipe
+    from vitrail.recipes import FINE_TUNING, find_recipe
 
     rest = [lengthen(arg) for arg in rest]
     if "--device" in special:
@@ -83,6 +83,10 @@ def compose(special: dict[str, str], rest: list[str], command: str, kind: type[C
     source = absolute_weights(config.weights.source)
     config = config.replace(weights=config.weights.replace(source=source))
     _require_data(special, rest, command)
+    if special.get("--recipe") in FINE_TUNING and not source:
+        raise UsageError(
+            f"{command}: --recipe={special['--recipe']} begins from weights; name them by --weights"
+        )
     return config
 
 

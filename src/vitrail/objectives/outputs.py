@@ -32,6 +32,8 @@ def collect_logits(
     batches: Iterable[Batch],
     precision: str = "float32",
     tell: Callable[[int], None] = lambda images: None,
+    *,
+    may_be_empty: bool = False,
 ) -> Outputs:
     """Run a model over batches without augmentation; its training mode is left as it was.
 
@@ -39,6 +41,7 @@ def collect_logits(
 
     Args:
         tell: called after each batch with its number of images.
+        may_be_empty: other ranks have images too, so that none here is no mistake.
     Raises:
         DataError: not one image can be decoded.
     """
@@ -60,7 +63,7 @@ def collect_logits(
             samples.append(batch.samples)
     finally:
         model.train(was_training)
-    if failures and not any(map(len, samples)):
+    if failures and not may_be_empty and not any(map(len, samples)):
         raise DataError(f"no readable image among {len(failures)}; the first: {failures[0][1]}")
     return Outputs(torch.cat(logits), torch.cat(labels), np.concatenate(samples), tuple(failures))
 

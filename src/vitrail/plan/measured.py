@@ -65,7 +65,7 @@ class Measured(Config):
     cache: Cache
     workers_bytes: int
     validation_seconds: float  # of an image
-    copy_once: int  # what the copy of the last state adds to the peak of the last round
+    copy_once: int  # what saving the last state adds to the peak of the last round
     copy_kept: int  # the same, where the training goes on with the room of the copy
     checkpoint_bytes: int
     model_bytes: int

@@ -20,7 +20,11 @@ def require_same_settings(run: Run, asked: RunConfig) -> None:
     recorded = RunConfig.parse(run.read_json("config.json"), str(run.path / "config.json"))
     before, now = dict(_leaves(recorded.to_json())), dict(_leaves(asked.to_json()))
     for name, value in now.items():
-        if before.get(name) == value or name.startswith(FREE) or _resolved(name, asked):
+        if (
+            before.get(name) == value
+            or name.startswith(FREE)
+            or _resolved(name, before.get(name), asked)
+        ):
             continue
         raise RunError(
             f"{run.path}: a run with {name}={before.get(name)} is there, and {name}={value} is "
@@ -28,13 +32,13 @@ def require_same_settings(run: Run, asked: RunConfig) -> None:
         )
 
 
-def _resolved(name: str, asked: RunConfig) -> bool:
+def _resolved(name: str, before: Any, asked: RunConfig) -> bool:
     """Whether a run writes down something else than what was asked for."""
     if name == "precision":
         return asked.precision == "auto"
     if name.startswith("input."):
         return asked.input.normalise == "data"
-    return name.startswith("augment.flip")  # off where a mirror image is of another class
+    return name.startswith("augment.flip") and before is False  # it would make another class
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

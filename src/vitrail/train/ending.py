@@ -31,7 +31,8 @@ def recover(
         DivergedError: it is the last that is borne.
     """
     finish_saving(saver, team)
-    checkpoint = find_checkpoint(run, team)
+    # one that a signal wrote is passed over: a run that was never stopped does not have it
+    checkpoint = find_checkpoint(run, team, setup.save_every)
     newest = None if checkpoint is None else checkpoint.step
     step = trouble.step
     batch = next(iter(setup.batches(range(step, step + 1), team, view.say)))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vitrail.errors import DivergedError, RunError
+from vitrail.errors import DivergedError, RunError, printable
 from vitrail.files import sync_folder, writing
 from vitrail.train.guard import Kind, Trouble
 from vitrail.train.learning import GuardConfig
@@ -194,7 +194,7 @@ class Events:
         images = ""
         if event.samples:
             more = len(event.samples) - NAMED
-            names = ", ".join(event.samples[:NAMED])
+            names = printable(", ".join(event.samples[:NAMED]))
             images = f" with the images {names}" + (f" and {more} more" if more > 0 else "")
         saved = (
             f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint"

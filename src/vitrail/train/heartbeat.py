@@ -43,9 +43,8 @@ def beating(pulse: Pulse, rank: int, ranks: int, timeout: float) -> Iterator[Non
     exit code 75; torchrun then ends or restarts the others.
     """
     ending = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(pulse, rank, ranks, timeout, ending), daemon=True, name="heartbeat"
-    )
+    args = (_store(timeout), pulse, rank, ranks, timeout, ending)
+    watcher = threading.Thread(target=_watch, args=args, daemon=True, name="heartbeat")
     watcher.start()
     try:
         yield
@@ -54,9 +53,11 @@ def beating(pulse: Pulse, rank: int, ranks: int, timeout: float) -> Iterator[Non
         watcher.join()
 
 
-def _watch(pulse: Pulse, rank: int, ranks: int, timeout: float, ending: threading.Event) -> None:
+def _watch(
+    store: Store, pulse: Pulse, rank: int, ranks: int, timeout: float, ending: threading.Event
+) -> None:
     """Beat and look, until the end."""
-    launcher, store = os.getppid(), _store(timeout)
+    launcher = os.getppid()
     seen: dict[int, tuple[list[int], float, float]] = {}  # beat and place, and when each changed
     beat = 0
     while not ending.wait(EVERY):
@@ -99,6 +100,8 @@ def find_stalled(
     if not seen or any(now - moved <= timeout for _, _, moved in seen.values()):
         return []
     furthest_behind = min(value[1:3] for value, _, _ in seen.values())
+    if PLACES[furthest_behind[1]] in ("start", "saving"):  # data and disks may take long
+        return []
     return sorted(rank for rank, (value, _, _) in seen.items() if value[1:3] == furthest_behind)
 
 

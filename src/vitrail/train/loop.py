@@ -133,7 +133,9 @@ def run_loop(  # noqa: C901 - every branch of a step stands here, in its order
                     first = recover(run, setup, state, events, team, saver, trouble, view)
                     mirror.rewind(first)
                     break
-                figures = notes.figures(done, config.train.batch_size) if logs and taken else {}
+                figures = notes.figures(config.train.batch_size) if logs and taken else {}
+                if measures or saves or signum:
+                    state.share_buffers(team)
                 if measures:
                     figures |= validate(setup, state.ema.model, team, done)
                     view.say(progress_line(setup, done, figures))

@@ -1,5 +1,6 @@
 """What a training tells of itself: figures of its last step, its pace, images that are missing."""
 
+import math
 import resource
 import sys
 import time
@@ -13,7 +14,6 @@ from vitrail.checkpoints import Checkpoint
 from vitrail.data.loader import Batch
 from vitrail.train.display import Display
 from vitrail.train.environment import conditions
-from vitrail.train.validate import require_finite
 
 
 class Notes:
@@ -37,22 +37,22 @@ class Notes:
         self._last = loss, norm, parts, lr
         self._steps += 1
 
-    def figures(self, done: int, batch_size: int) -> dict[str, float]:
-        """Give the figures of the last step; the device is waited for.
+    def figures(self, batch_size: int) -> dict[str, float]:
+        """Give the figures of the last step that are finite; the device is waited for.
 
-        Raises:
-            DivergedError: they are not finite.
+        A scaled gradient may overflow, which is no event: then its length is left out.
         """
         if self._last is None:
             return {}
         loss, norm, parts, lr = self._last
-        return {
-            "train_loss": require_finite(loss.item(), done),
+        figures = {
+            "train_loss": loss.item(),
             "lr": lr,
-            "grad_norm": require_finite(norm.item(), done),
+            "grad_norm": norm.item(),
             **{name: value.item() for name, value in parts.items()},
             "images_per_second": self._steps * batch_size / (time.monotonic() - self._start),
         }
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def report_unreadable(self, batch: Batch, view: Display) -> None:
         """Say once of each image that it cannot be read and is left out."""

@@ -7,14 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.checkpoints import Checkpoint, Saver
-from vitrail.errors import RunError
+from vitrail.errors import ConfigError, RunError
 from vitrail.models import Backbone, build_model
 from vitrail.models.lora import add_same_lora
 from vitrail.runs import Run
+from vitrail.train.blame import weights_are_finite
 from vitrail.train.config import RunConfig
 from vitrail.train.ema import Ema
 from vitrail.train.environment import conditions, warn_of_change
@@ -76,11 +79,22 @@ class State:
     def save(
         self, saver: Saver | None, done: int, notes: Notes, team: Team, score: float | None = None
     ) -> None:
-        """Begin to write a checkpoint. All ranks must call it together."""
+        """Begin to write a checkpoint. All ranks must call it together.
+
+        Weights that are not finite are not kept: the next step sees them, and goes back.
+        """
         team.pulse.mark(done, "saving")
+        if not all(team.gather(weights_are_finite(self.model))):
+            return
         files = self.pack(team)
         if saver is not None:
             saver.save(done, files, notes.of_checkpoint(team.ranks), score)
+
+    def share_buffers(self, team: Team) -> None:
+        """Give all ranks the running statistics of rank 0, so that figures and files agree."""
+        if team.ranks > 1:
+            for buffer in (*self.model.buffers(), *self.ema.model.buffers()):
+                dist.broadcast(buffer, 0)
 
     def size(self) -> int:
         """Give the bytes of a whole checkpoint, with two numbers of AdamW for each that learns."""
@@ -121,6 +135,11 @@ def make_state(setup: Setup, team: Team) -> State:
     freeze(model, config.train)
     ema = Ema(model, config.train.ema)
     if config.recompute:
+        if any(isinstance(each, _BatchNorm) for each in model.modules()):
+            raise ConfigError(
+                f"recompute=True: {model.name} has batch norms, whose statistics would move twice; "
+                "use train.accumulate=… to save memory"
+            )
         recompute_blocks(model)
     if config.compile:
         model.compile()
@@ -137,9 +156,13 @@ def make_state(setup: Setup, team: Team) -> State:
     return State(model, optimizer, ema, scaler, guard)
 
 
-def find_checkpoint(run: Run, team: Team) -> Checkpoint | None:
-    """Find the newest whole checkpoint; rank 0 looks at every byte, the others take its word."""
-    found, damaged = run.newest_checkpoint() if team.leads else (None, [])
+def find_checkpoint(run: Run, team: Team, every: int = 1) -> Checkpoint | None:
+    """Find the newest whole checkpoint; rank 0 looks at every byte, the others take its word.
+
+    Args:
+        every: only steps that are a multiple of it.
+    """
+    found, damaged = run.newest_checkpoint(every) if team.leads else (None, [])
     for line in damaged:
         warnings.warn(f"checkpoint passed over: {line}", stacklevel=2)
     step = team.share(None if found is None else found.step)

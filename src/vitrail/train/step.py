@@ -35,7 +35,7 @@ def backward(
     images, targets = objective.prepare(batch)
     counted = len(images)
     if team.ranks > 1:  # some images of a rank may be unreadable; only the device knows how many
-        counts = team.sum(torch.tensor(float(len(images)), device=team.device))
+        counts = team.sum(torch.full((), float(len(images)), device=team.device))
     size, parts = config.train.batch_size, config.train.accumulate
     first = size // team.ranks * team.rank
     total = torch.zeros((), device=team.device)

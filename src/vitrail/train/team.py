@@ -20,6 +20,8 @@ from vitrail.device import pick_device
 from vitrail.errors import ConfigError
 from vitrail.train.heartbeat import Pulse, beating
 
+STARTING = 600.0  # seconds that a rank may start after another
+
 
 @dataclass(frozen=True)
 class Team:
@@ -118,7 +120,8 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
         yield Team(pick_device(device))
         return
     chosen = _own_device(device)
-    waiting = timedelta(seconds=2 * timeout)  # who stands still is named before
+    # who stands still is named long before; and ranks may start at quite different times
+    waiting = timedelta(seconds=timeout + STARTING)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from vitrail.data.loader import Batch, ordered_batches, require_each_once
-from vitrail.errors import DivergedError
+from vitrail.errors import DataError, DivergedError
 from vitrail.metrics import mean_average_precision, outcomes, top_k_accuracy
 from vitrail.objectives.losses import sigmoid_cross_entropy, smooth_targets, soft_cross_entropy
 from vitrail.objectives.outputs import collect_logits
@@ -32,8 +32,12 @@ def validate(
         ranks=team.ranks,
     )
     seen = _marking(itertools.islice(batches, limit), team, done)
-    outputs = collect_logits(model, setup.preprocess, seen, config.precision)
+    outputs = collect_logits(
+        model, setup.preprocess, seen, config.precision, may_be_empty=team.ranks > 1
+    )
     logits, labels = team.gather_rows(outputs.logits), team.gather_rows(outputs.labels)
+    if not len(labels):
+        raise DataError(f"no image of the val split can be read; {len(outputs.failures)} here")
     if limit is None and team.ranks > 1:
         samples = [np.array(part, np.int64) for part in team.gather(outputs.samples.tolist())]
         require_each_once(split, samples, team.gather(outputs.failures))

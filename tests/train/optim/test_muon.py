@@ -44,10 +44,16 @@ def test_zeros_stay_zeros() -> None:
 
 @pytest.mark.parametrize("shape", [(32, 48), (48, 32), (16, 3, 5, 5)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_equal_to_torchs(shape: tuple[int, ...], weight_decay: float) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol"), [(torch.bfloat16, 1e-4, 1e-5), (torch.float32, 0.0, 5e-4)]
+)
+def test_equal_to_torchs(
+    shape: tuple[int, ...], weight_decay: float, dtype: torch.dtype, rtol: float, atol: float
+) -> None:
     mine, theirs = nn.Parameter(draw(*shape)), nn.Parameter(draw(*shape).flatten(1))
     group = {"params": [mine], "parts": [1], "hidden": True, "weight_decay": weight_decay}
     optimizer = Muon([group], 1e-2, (0.9, 0.999), momentum=0.9)
+    optimizer.dtype = dtype  # torch's is bf16
     other = torch.optim.Muon(
         [theirs], 1e-2, weight_decay, momentum=0.9, adjust_lr_fn="match_rms_adamw"
     )
@@ -57,7 +63,7 @@ def test_equal_to_torchs(shape: tuple[int, ...], weight_decay: float) -> None:
         optimizer.step()
         other.step()
     assert (mine.flatten(1) - draw(*shape).flatten(1)).abs().mean() > 1e-3
-    torch.testing.assert_close(mine.flatten(1), theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mine.flatten(1), theirs, rtol=rtol, atol=atol)
 
 
 def test_packed_matrices_are_changed_one_by_one() -> None:

@@ -1,26 +1,22 @@
+"""The learning rate has its closed form, never jumps, and never rises after the warm-up."""
+
 import math
-import warnings
-from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitrail.train.learning import OptimConfig
 from vitrail.train.optim import lr_at
 
+SCHEDULES = ("cosine", "linear", "rsqrt", "wsd", "constant")
 CONFIG = OptimConfig(lr=1e-3, final_lr=0.01)
-SCHEDULES = ["cosine", "linear", "rsqrt", "wsd", "constant"]
 
 
-def settings(schedule: str, final_lr: float = 0.01) -> OptimConfig:
-    return CONFIG.replace(schedule=schedule, final_lr=final_lr)
-
-
-def rates(
-    schedule: str, steps: int, warmup: int, cooldown: int, final_lr: float = 0.01
-) -> list[float]:
-    """Give the rates of all steps, and of the one that would come next."""
-    config = settings(schedule, final_lr)
+def curve(schedule: str, steps: int, warmup: int, cooldown: int, **changes: float) -> list[float]:
+    """Give the rate of every step, and the one that would come after the last."""
+    config = CONFIG.replace(schedule=schedule, **changes)
     return [lr_at(step, steps, warmup, cooldown, config) for step in range(steps + 1)]
 
 
@@ -39,108 +35,152 @@ def test_cosine(step: int, expected: float) -> None:
     assert lr_at(step, 110, 10, 0, CONFIG) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_cosine_is_to_the_bit_what_it_was() -> None:
-    for step in range(110):
-        left = (1 + math.cos(math.pi * ((step - 10) / 100))) / 2
-        curve = 1e-3 * (0.01 + (1 - 0.01) * left)
-        assert lr_at(step, 110, 10, 0, CONFIG) == (1e-3 * (step + 1) / 10 if step < 10 else curve)
+def test_the_cosine_to_the_bit() -> None:
+    for step, rate in enumerate(curve("cosine", 97, 7, 0)[7:]):
+        cosine = (1 + math.cos(math.pi * (step / 90))) / 2
+        assert rate == 1e-3 * (0.01 + (1 - 0.01) * cosine)
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("step", "expected"),
+    [(10, 1e-3), (35, 0.7525e-3), (60, 0.505e-3), (110, 1e-5)],
+)
+def test_linear(step: int, expected: float) -> None:
+    assert curve("linear", 110, 10, 0)[step] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
     [
-        # after 10, 35, 60, 85, 110 steps of 110, 10 of which are warm-up and 50 cool-down
-        ("linear", (1, 1 - 0.99 / 4, 1 - 0.99 / 2, 1 - 0.99 * 3 / 4, 0.01)),
-        ("rsqrt", (1, 3.5**-0.5, 6**-0.5, (6**-0.5 + 0.01) / 2, 0.01)),
-        ("wsd", (1, 1, 1, (1 + 0.01) / 2, 0.01)),
-        ("constant", (1, 1, 1, 1, 1)),
+        (10, 1e-3),
+        (40, 1e-3 / 2),  # four times the steps since the beginning, as the warm-up is the timescale
+        (90, 1e-3 / 3),
+        (125, (1e-3 / 4 + 1e-5) / 2 + 1e-3 * (1 / math.sqrt(10) - 1 / 4) / 2),
+        (150, 1e-5),
     ],
 )
-def test_closed_forms(schedule: str, expected: tuple[float, ...]) -> None:
-    found = rates(schedule, 110, 10, 50)
-    assert found[:10] == pytest.approx([1e-4 * step for step in range(1, 11)])
-    assert [found[step] for step in (10, 35, 60, 85, 110)] == pytest.approx(
-        [1e-3 * each for each in expected]
-    )
+def test_rsqrt(step: int, expected: float) -> None:
+    assert curve("rsqrt", 150, 10, 50)[step] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("final_lr", [0.0, 0.01, 0.5, 1.0])
+def test_rsqrt_without_a_warm_up_has_a_timescale_of_one_step() -> None:
+    assert curve("rsqrt", 20, 0, 0)[3] == pytest.approx(1e-3 / 2, rel=1e-12)
+
+
+def test_rsqrt_does_not_fall_below_the_last_rate() -> None:
+    rates = curve("rsqrt", 150, 1, 50, final_lr=0.25)
+    assert rates[15] > 2.5e-4 and rates[17:] == pytest.approx([2.5e-4] * 134, rel=1e-12)
+
+
 @pytest.mark.parametrize(
-    ("steps", "warmup", "cooldown"),
-    [(400, 40, 100), (400, 0, 0), (400, 40, 0), (400, 100, 300), (400, 390, 10), (400, 300, 400)],
+    ("step", "expected"),
+    [(4, 5e-4), (10, 1e-3), (100, 1e-3), (105, 0.505e-3), (110, 1e-5)],
 )
-def test_the_rate_rises_then_falls_and_never_jumps(
-    schedule: str, final_lr: float, steps: int, warmup: int, cooldown: int
-) -> None:
-    found = rates(schedule, steps, warmup, cooldown, final_lr)
-    before, after = found[:warmup], found[warmup:]
-    assert before == sorted(before) and after == sorted(after, reverse=True)
-    assert max(found) == pytest.approx(1e-3) and min(found[:-1]) > 0
-    steepest = max(1 / max(warmup, 1), math.pi / 2 / (steps - warmup), 1 / max(cooldown, 10))
-    if schedule == "rsqrt" and not warmup:
-        steepest = 0.3  # falls by the number of the step, with a timescale of one
-    ends = after[-1] if schedule not in ("rsqrt", "wsd") or cooldown else found[-2]
-    jumps = [abs(now - then) for then, now in pairwise([*found[:-1], ends])]
-    assert max(jumps) <= 1e-3 * steepest * 1.001
-    if schedule in ("cosine", "linear") or (schedule != "constant" and cooldown):
-        assert found[-1] == pytest.approx(1e-3 * final_lr, abs=1e-12)
+def test_warm_up_stable_decay(step: int, expected: float) -> None:
+    assert curve("wsd", 110, 10, 10)[step] == pytest.approx(expected, rel=1e-12)
+
+
+def test_constant() -> None:
+    assert curve("constant", 20, 4, 0) == pytest.approx([2.5e-4, 5e-4, 7.5e-4] + [1e-3] * 18)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_short_runs(schedule: str) -> None:
-    assert rates(schedule, 1, 0, 0)[0] == 1e-3  # a run of one step
-    assert rates(schedule, 1, 1, 1)[0] == 1e-3
-    assert all(math.isfinite(each) and each > 0 for each in rates(schedule, 2, 1, 5))
-    assert rates(schedule, 3, 8, 2)[:3] == pytest.approx([1.25e-4, 2.5e-4, 3.75e-4])
+def test_a_run_of_one_step(schedule: str) -> None:
+    assert curve(schedule, 1, 0, 0)[0] == 1e-3
+    assert curve(schedule, 1, 1, 1)[0] == 1e-3
 
 
-def test_rsqrt_never_falls_below_the_end() -> None:
-    found = rates("rsqrt", 500, 2, 100, final_lr=0.2)
-    assert min(found) == pytest.approx(2e-4)
-    assert found[60:] == pytest.approx([2e-4] * 441)
+def test_a_warm_up_longer_than_the_run() -> None:
+    for schedule in SCHEDULES:
+        assert curve(schedule, 3, 8, 2)[:3] == pytest.approx([1.25e-4, 2.5e-4, 3.75e-4])
 
 
-def run_of(scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> list[float]:
-    """Give what torch's scheduler sets at each step."""
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the optimiser never steps; a sum of schedulers warns
-        for _ in range(steps):
-            found.append(scheduler.get_last_lr()[0])
-            scheduler.step()
-    return found
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    steps=st.integers(1, 300),
+    warmup=st.integers(0, 300),
+    cooldown=st.integers(0, 300),
+    final_lr=st.floats(0, 1),
+)
+def test_it_only_falls_after_the_warm_up_and_stays_between_its_ends(
+    schedule: str, steps: int, warmup: int, cooldown: int, final_lr: float
+) -> None:
+    warmup = min(warmup, steps)
+    rates = curve(schedule, steps, warmup, cooldown, final_lr=final_lr)
+    before, after = rates[:warmup], rates[warmup:]
+    assert before == sorted(before) and after == sorted(after, reverse=True)
+    assert all(0 < rate <= 1e-3 for rate in before)
+    ends = 1e-3 * final_lr * (1 - 1e-12), 1e-3 * (1 + 1e-12)
+    assert all(ends[0] <= rate <= ends[1] for rate in after)
+    assert after[0] == pytest.approx(1e-3, rel=1e-12) or steps == warmup or cooldown >= steps
+    if schedule in ("cosine", "linear") or (schedule != "constant" and cooldown):
+        assert steps == warmup or rates[steps] == pytest.approx(1e-3 * final_lr, abs=1e-15)
 
 
-def test_equal_to_torchs() -> None:
-    from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    warmup=st.integers(0, 50),
+    cooldown=st.integers(1, 50),
+    factor=st.integers(2, 9),
+)
+def test_it_never_jumps(schedule: str, warmup: int, cooldown: int, factor: int) -> None:
+    """At finer steps the largest change after the warm-up shrinks with them."""
+    steps = warmup + cooldown + 20
+    coarse = curve(schedule, steps, warmup, cooldown)
+    fine = curve(schedule, steps * factor, warmup * factor, cooldown * factor)
+    if schedule == "rsqrt" and not warmup:
+        return  # its timescale is a step, and does not grow with them
+    assert fine[warmup * factor :: factor] == pytest.approx(coarse[warmup:], rel=1e-9)
+    steepest = 1e-3 * max(math.pi / 2 / (steps - warmup), 1 / cooldown, 1 / max(1, warmup)) / factor
+    falls = [one - two for one, two in zip(fine[warmup * factor :], fine[warmup * factor + 1 :])]  # noqa: B905
+    assert max(falls) <= steepest * (1 + 1e-9)
 
-    def optimizer() -> torch.optim.SGD:
-        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
 
-    cosine = run_of(CosineAnnealingLR(optimizer(), 60, eta_min=1e-5), 61)
-    assert rates("cosine", 60, 0, 0) == pytest.approx(cosine, rel=1e-9)
-    linear = run_of(LinearLR(optimizer(), 1.0, 0.01, 60), 61)
-    assert rates("linear", 60, 0, 0) == pytest.approx(linear, rel=1e-9)
-    warmup = run_of(LinearLR(optimizer(), 1 / 8, 1.0, 7), 8)
-    assert rates("wsd", 60, 8, 20)[:8] == pytest.approx(warmup, rel=1e-9)
-    cooldown = run_of(LinearLR(optimizer(), 1.0, 0.01, 20), 21)
-    assert rates("wsd", 60, 8, 20)[40:] == pytest.approx(cooldown, rel=1e-9)
+def torchs(scheduler_of: str, steps: int, **options: float) -> list[float]:
+    """Give the rates of one of PyTorch's schedules."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    scheduler = getattr(torch.optim.lr_scheduler, scheduler_of)(optimizer, **options)
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_equals_pytorchs_schedules() -> None:
+    cosine = torchs("CosineAnnealingLR", 51, T_max=50, eta_min=1e-5)
+    assert curve("cosine", 50, 0, 0) == pytest.approx(cosine, rel=1e-9)
+    line = torchs("LinearLR", 51, start_factor=1.0, end_factor=0.01, total_iters=50)
+    assert curve("linear", 50, 0, 0) == pytest.approx(line, rel=1e-9)
+    warm = torchs("LinearLR", 20, start_factor=1 / 8, end_factor=1.0, total_iters=7)
+    assert curve("constant", 19, 8, 0) == pytest.approx(warm, rel=1e-9)
+    cool = torchs("LinearLR", 21, start_factor=1.0, end_factor=0.01, total_iters=20)
+    assert curve("wsd", 60, 8, 20)[40:] == pytest.approx(cool, rel=1e-9)
 
 
 @pytest.mark.peer
-def test_equal_to_timms() -> None:
-    schedulers = pytest.importorskip("timm.scheduler.cosine_lr")
+def test_equals_timms_cosine() -> None:
+    timm = pytest.importorskip("timm.scheduler")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    scheduler = schedulers.CosineLRScheduler(
-        optimizer,
-        t_initial=100,
-        lr_min=1e-5,
-        warmup_t=10,
-        warmup_lr_init=1e-4,  # timm's warm-up begins here, and its top is the first step after it
-        warmup_prefix=True,
+    # timm's warm-up begins at a rate of its own and reaches lr one step later: only what follows
+    theirs = timm.CosineLRScheduler(
+        optimizer, t_initial=90, lr_min=1e-5, warmup_t=7, warmup_prefix=True
     )
-    theirs = [scheduler._get_lr(step)[0] for step in range(110)]
-    mine = rates("cosine", 110, 10, 0)
-    assert mine[10:110] == pytest.approx(theirs[10:], rel=1e-9)
-    assert mine[0] == theirs[0] and mine[5] == pytest.approx(theirs[5], rel=0.1)
+    expected = [theirs._get_lr(step)[0] for step in range(7, 97)]
+    assert curve("cosine", 97, 7, 0)[7:-1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.peer
+def test_equals_transformers_rsqrt_and_wsd() -> None:
+    theirs = pytest.importorskip("transformers.optimization")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    # the warm-ups begin with a rate of 0 there: only what follows
+    rsqrt = theirs.get_inverse_sqrt_schedule(optimizer, 9).lr_lambdas[0]
+    expected = [1e-3 * rsqrt(step) for step in range(9, 100)]
+    assert curve("rsqrt", 99, 9, 0, final_lr=0.0)[9:] == pytest.approx(expected, rel=1e-9)
+    wsd = theirs.get_wsd_schedule(
+        optimizer, 9, 20, num_training_steps=99, decay_type="linear", min_lr_ratio=0.01
+    ).lr_lambdas[0]
+    expected = [1e-3 * wsd(step) for step in range(9, 100)]
+    assert curve("wsd", 99, 9, 20)[9:] == pytest.approx(expected, rel=1e-9)

@@ -49,7 +49,8 @@ class Lamb(torch.optim.Optimizer):
                 length, step = norms([*weights, *ways], learning[0]).chunk(2)
                 rates = rates * torch.where((length > 0) & (step > 0), length / step, 1.0)
             for weight, way, rate in zip(weights, ways, rates.unbind(), strict=True):
-                take(weight, weight - rate * way, self.found_inf)
+                changed = torch.sub(weight, way.mul_(rate), out=way)
+                take(weight, changed, self.found_inf)
 
     def _way(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
         """Take the gradient of a parameter into its means; give u, or this rank's part of it."""
@@ -62,11 +63,15 @@ class Lamb(torch.optim.Optimizer):
         gradient, refused = local(parameter.grad), self.found_inf
         mean, squares, step = local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"]
         first, second = group["betas"]
-        take(mean, mean.lerp(gradient, 1 - first), refused)
-        take(squares, (squares * second).addcmul_(gradient, gradient, value=1 - second), refused)
         take(step, step + 1, refused)
-        scale = (squares / _known(second, step)).sqrt_().add_(group["eps"])
-        way = (mean / _known(first, step)).div_(scale)
+        way = mean.lerp(gradient, 1 - first)
+        take(mean, way, refused)
+        scale = (squares * second).addcmul_(gradient, gradient, value=1 - second)
+        take(squares, scale, refused)
+        # their memory is used again: on the CPU, new memory costs more than what is computed in it
+        known = _known(second, step).sqrt()
+        torch.sqrt(squares, out=scale).add_(group["eps"] * known)
+        torch.div(mean, scale, out=way).mul_(known / _known(first, step))
         return way.add_(local(parameter), alpha=group["weight_decay"])
 
 

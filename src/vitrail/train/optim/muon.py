@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.device import DTYPES, pick_precision
 from vitrail.models import Backbone
 from vitrail.models.layers import SwiGlu
 from vitrail.train.optim.groups import decays
@@ -24,9 +25,9 @@ class Muon(torch.optim.AdamW):
     """Momentum, orthogonalised, for the groups marked "hidden"; AdamW for the others.
 
     A hidden matrix w of r rows and c columns changes by -lr * 0.2 * sqrt(max(r, c)) * o, where o is
-    the orthogonal matrix next to its Nesterov momentum, found in bf16; it decays as by AdamW. The
-    factor gives o the mean size of a step of AdamW, so that learning rate and weight decay mean the
-    same for all parameters, and what suits AdamW suits here: Liu et al. 2025, arXiv:2502.16982,
+    nearly the orthogonal matrix next to its Nesterov momentum, found in bf16 where the hardware has
+    it; it decays as by AdamW. The factor gives o the mean size of a step of AdamW, so that learning
+    rate and weight decay mean the same for all parameters: Liu et al. 2025, arXiv:2502.16982,
     section 2.2. Kernels are matrices of one row an output channel. Queries, keys and values are
     three matrices, even if they lie in one.
 
@@ -48,6 +49,8 @@ class Muon(torch.optim.AdamW):
         """Take groups of `mark_hidden`. `betas` are AdamW's; `momentum` is of the matrices."""
         super().__init__(groups, lr=lr, betas=betas, fused=True)
         self.momentum = momentum
+        # elsewhere bf16 would be far slower than float32
+        self.dtype = DTYPES[pick_precision("auto", groups[0]["params"][0].device)]
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -72,7 +75,7 @@ class Muon(torch.optim.AdamW):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         gradient, mean = local(parameter.grad), local(state["momentum_buffer"])
         take(mean, mean.lerp(gradient, 1 - self.momentum), self.found_inf)
-        wanted = gather(gradient.lerp(mean, self.momentum).bfloat16(), parameter)
+        wanted = gather(gradient.lerp(mean, self.momentum).to(self.dtype), parameter)
         matrices = wanted.flatten(1).chunk(parts)
         way = torch.cat([orthogonal(matrix) for matrix in matrices]).view_as(wanted)
         length = LIKE_ADAMW * math.sqrt(max(matrices[0].shape))
