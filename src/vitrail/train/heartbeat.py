@@ -118,7 +118,12 @@ def _store(timeout: float) -> Store:
         is_master=False,
         timeout=timedelta(seconds=timeout),
     )
-    return PrefixStore(f"pulse/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    return PrefixStore(f"pulse/{restarts()}", store)
+
+
+def restarts() -> str:
+    """Say how often torchrun has started the ranks anew."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def _leave(why: str) -> None:

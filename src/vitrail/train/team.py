@@ -15,10 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from vitrail.device import pick_device
 from vitrail.errors import ConfigError
-from vitrail.train.heartbeat import Pulse, beating
+from vitrail.train.heartbeat import Pulse, beating, restarts
 
 STARTING = 600.0  # seconds that a rank may start after another
 
@@ -125,7 +126,10 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=waiting)
+    # torchrun keeps its store when it starts the ranks anew: with it, addresses of ranks that died
+    found, _, _ = next(dist.rendezvous("env://", timeout=waiting))  # type: ignore[attr-defined]
+    store = PrefixStore(f"vitrail/{restarts()}", found)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=waiting)
     try:
         team = Team(chosen, rank, ranks, dist.new_group(backend="gloo", timeout=waiting))
         with beating(team.pulse, rank, ranks, timeout):
