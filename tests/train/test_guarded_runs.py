@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.train.faults import Fault, faulty, spike
 from tests.train.helpers import assert_same_run, curve, tiny_config, weights
 from vitrail.cli import main
-from vitrail.errors import DivergedError
+from vitrail.errors import ConfigError, DivergedError
 from vitrail.runs import Run
-from vitrail.train.config import RunConfig
+from vitrail.train.config import ModelConfig, RunConfig
 from vitrail.train.events import read_events
 from vitrail.train.loop import resume, train
+from vitrail.train.scaler import Scaler
 
 SPIKE_AT = 28  # after the guard is warm
 
@@ -106,3 +108,29 @@ def test_an_event_is_replayed_from_the_command_line(
     told = json.loads(capsys.readouterr().out)
     assert told["reproduced"] is True
     assert told["event"]["step"] == first.step
+
+
+def test_an_overflow_of_fp16_is_no_event(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scale begins far too high; steps are refused, logged without a norm, and it halves."""
+    real = Scaler.__init__
+
+    def high(self: Scaler, precision: str, device: torch.device) -> None:
+        real(self, precision, device)
+        self.scale.fill_(2.0**24)
+
+    monkeypatch.setattr(Scaler, "__init__", high)
+    run = train(tiny_config(photos, precision="fp16"), tmp_path / "run")
+    lines = run.history()
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert "grad_norm" not in lines[0] and "grad_norm" in lines[-1]
+    assert read_events(run.path / "events.jsonl") == []
+
+
+def test_batch_norms_and_recompute_exclude_each_other(photos: Path, tmp_path: Path) -> None:
+    config = tiny_config(photos).replace(
+        model=ModelConfig(name="resnet18", image_size=(32, 32)), recompute=True
+    )
+    with pytest.raises(ConfigError, match=r"recompute=True: resnet18 has batch norms"):
+        train(config, tmp_path / "run")
