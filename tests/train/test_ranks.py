@@ -114,7 +114,7 @@ def test_r10_a_rank_that_stands_still_ends_the_job(config: Path, tmp_path: Path)
     args = ("train", "--config", str(config), "--out", str(out))
     done = torchrun(2, *args, fault="stall", rank=1, step=2)
     assert done.returncode != 0
-    assert "forward of step 2) stands still for 8 s; the job ends" in done.stderr
+    assert "preparing of step 2) stands still for 8 s; the job ends" in done.stderr
     assert orphans(out) == []
 
 

@@ -18,8 +18,18 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-PLACES = ("start", "reading images", "forward", "backward", "update", "measuring", "saving")
+PLACES = (
+    "start",
+    "reading images",
+    "preparing",
+    "forward",
+    "backward",
+    "update",
+    "measuring",
+    "saving",
+)
 EVERY = 1.0  # seconds between two looks
+NAMED = "named"  # the key of who stands still
 STALLED = 75  # exit code: try again (EX_TEMPFAIL of sysexits.h)
 
 
@@ -67,6 +77,8 @@ def _watch(
         here = [beat, *pulse.at, os.getpid()]
         try:
             store.set(str(rank), json.dumps([here, socket.gethostname()]))
+            if store.check([NAMED]):  # another rank has said it
+                os._exit(STALLED)
             known = [other for other in range(ranks) if store.check([str(other)])]
             values = {other: json.loads(store.get(str(other))) for other in known}
         except (RuntimeError, dist.DistError) as error:  # the store went with its launcher
@@ -83,6 +95,7 @@ def _watch(
         stalled = find_stalled(seen, now, timeout)
         if stalled and rank == min(set(seen) - set(stalled), default=rank):
             names = ", ".join(_describe(other, seen[other][0], hosts[other]) for other in stalled)
+            store.set(NAMED, names)
             _leave(f"{names} stands still for {timeout:g} s; the job ends")
 
 

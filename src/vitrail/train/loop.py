@@ -106,6 +106,7 @@ def run_loop(  # noqa: C901 - every branch of a step stands here, in its order
         while first < last:
             batches = setup.batches(range(first, last), team, view.say)
             for step, batch in zip(range(first, last), batches, strict=True):
+                team.pulse.mark(step, "preparing")
                 asked = team.ask(lambda: stop.signum or 0)
                 notes.report_unreadable(batch, view)
                 lr = lr_at(step, setup.steps, *setup.ramps, config.train) * events.lr_scale(step)

@@ -34,6 +34,7 @@ def backward(
     """
     images, targets = objective.prepare(batch)
     counted = len(images)
+    team.pulse.mark(step, "forward")
     if team.ranks > 1:  # some images of a rank may be unreadable; only the device knows how many
         counts = team.sum(torch.full((), float(len(images)), device=team.device))
     size, parts = config.train.batch_size, config.train.accumulate
@@ -48,6 +49,7 @@ def backward(
         with part_of_batch(first, size), synchronising(objective.model, last):
             with autocast(team.device, config.precision):
                 loss, figures = objective(x, y)
+            team.pulse.mark(step, "backward")
             scaler.scaled(loss * weight).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() * weight
         first += len(x)
