@@ -54,7 +54,7 @@ def newest_checkpoint(root: Path, every: int = 1) -> tuple[Checkpoint | None, li
     """
     damaged: list[str] = []
     for folder in _listed(root):
-        if int(folder.name.removeprefix("step-")) % every:
+        if int(folder.name.removesuffix(".old").removeprefix("step-")) % every:
             continue
         try:
             verify(folder)

@@ -63,9 +63,8 @@ def rehearse(config: RunConfig, started: float) -> Measured:
         staging = Staging()
         staging.copy(rehearsal.state.pack(team))  # every training saves its beginning
         rounds = _rounds(rehearsal, config, free)
-        saving = _checkpoint(
-            rehearsal, staging, rounds[-1]
-        )  # before anything else adds to the peak
+        validation = _validation(rehearsal, rounds[-1], config.data.workers)
+        saving = _checkpoint(rehearsal, staging, rounds[-1])  # as the end: after a validation
         return Measured.parse(
             {
                 **about,
@@ -80,7 +79,7 @@ def rehearse(config: RunConfig, started: float) -> Measured:
                 "busy": rehearsal.busy,
                 "cache": cache,
                 "workers_bytes": rehearsal.workers_bytes,
-                "validation_seconds": _validation(rehearsal, rounds[-1], config.data.workers),
+                "validation_seconds": validation,
             },
             "rehearsal",
         )
