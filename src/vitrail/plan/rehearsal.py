@@ -130,7 +130,7 @@ def _within(rounds: list[Round], batch: int, parts: int, free: int | None) -> bo
     """Whether the training's own batch may be tried, judged from two smaller ones."""
     small, large = rounds
     factor = (batch - small.batch) / (large.batch - small.batch)
-    seconds = small.compute + factor * (large.compute - small.compute)
+    seconds = small.compute + factor * max(0.0, large.compute - small.compute)
     part = (batch / parts - small.batch) / (large.batch - small.batch)
     size = small.peak + part * max(0, large.peak - small.peak)
     return seconds <= LONGEST and (free is None or size <= ROOM * free)
