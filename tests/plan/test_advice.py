@@ -4,6 +4,7 @@ from tests.plan.helpers import MIB, forecast, round_of, settings
 from vitrail.plan.advice import advise, fewest_parts, find_bound, seconds
 from vitrail.plan.measured import Cache
 from vitrail.plan.predict import Forecast
+from vitrail.train.fitting import Activations
 
 READING = [round_of(each, wait=0.02 * each) for each in (4, 8, 32)]
 
@@ -51,6 +52,12 @@ def test_too_large_a_batch_is_told_what_fits() -> None:
 def test_what_does_not_suffice_alone_is_said() -> None:
     found = forecast(settings(256), free=1000 * MIB)
     assert "does not suffice alone" in only(advise(found), "recompute=True: ")
+
+
+def test_recomputing_is_no_advice_where_it_is_impossible() -> None:
+    each = {"plain": Activations(0, 8 * MIB), "bf16": Activations(0, 4 * MIB)}
+    lines = advise(forecast(settings(256), free=2000 * MIB, each=each))
+    assert lines and not [line for line in lines if "recompute" in line]
 
 
 def test_half_precision_is_named_where_the_hardware_has_it() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
 import torch
 
@@ -42,8 +43,18 @@ def send(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-def send_to_launcher(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getppid(), number)
+def signal_launcher() -> None:
+    """Stop the launcher, and wait until it has told this rank."""
+    told, listening = threading.Event(), signal.getsignal(signal.SIGTERM)
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if callable(listening):
+            listening(number, frame)
+        told.set()
+
+    signal.signal(signal.SIGTERM, take)
+    os.kill(os.getppid(), signal.SIGTERM)
+    told.wait()
 
 
 def keep_the_interpreter() -> None:
@@ -65,8 +76,7 @@ FAULTS: dict[str, Callable[[], object]] = {
     "sigterm": send(signal.SIGTERM),
     "sigint": send(signal.SIGINT),
     "sigusr1": send(signal.SIGUSR1),
-    "launcher-sigterm": send_to_launcher(signal.SIGTERM),
-    "launcher-kill": send_to_launcher(signal.SIGKILL),
+    "launcher-sigterm": signal_launcher,
 }
 
 

@@ -14,6 +14,7 @@ from vitrail.train import fitting
 from vitrail.train.data import open_training
 from vitrail.train.fitting import (
     activation_bytes,
+    can_recompute,
     estimate,
     free_memory,
     gibibytes,
@@ -95,6 +96,20 @@ def test_what_a_training_takes_is_added_up(photos: Path) -> None:
     assert need.fixed == 16 * count
     sgd = estimate(ready(photos, train__optimizer="sgd", train__ema=0.0), Team(CPU))
     assert (sgd.optimizer, sgd.average) == (4 * count, 0)
+
+
+def test_what_is_frozen_takes_little(photos: Path) -> None:
+    whole = estimate(ready(photos), Team(CPU))
+    setup = ready(photos, train__freeze=("blocks", "patch_embed"))
+    part = estimate(setup, Team(CPU))
+    assert part.gradients < 0.2 * whole.gradients and part.average == whole.average
+    assert part.activations < 0.5 * whole.activations
+    assert estimate(setup, Team(CPU)) == part  # once more changes nothing
+
+
+@pytest.mark.parametrize(("kind", "possible"), [("vit", True), ("bit", True), ("resnet", False)])
+def test_batch_norms_cannot_be_computed_twice(kind: str, possible: bool) -> None:
+    assert can_recompute(tiny_model(kind)) is possible
 
 
 def test_ranks_share_a_batch_and_with_fsdp_the_weights(photos: Path) -> None:

@@ -44,24 +44,30 @@ def _less_memory(forecast: Forecast) -> Iterator[str]:
             f"train.accumulate={count}: the same batch in {count} parts needs about "
             f"{gibibytes(forecast.needed(batch, count))} instead of {now}, and hardly more time"
         )
-    if not config.recompute:
+    if not config.recompute and "recompute" in forecast.measured.each:
         need = forecast.needed(batch, parts, "recompute")
         fitting |= need <= room
         yield (
             f"recompute=True: needs about {gibibytes(need)} instead of {now}, "
-            f"{'and fits' if need <= room else 'which does not suffice alone'}; a step takes about "
+            f"{_verdict(need, room)}; a step takes about "
             f"{seconds(forecast.compute(batch, 'recompute'))} instead of "
             f"{seconds(forecast.compute(batch))}"
         )
     if forecast.measured.precision == "float32" and forecast.measured.native_bf16:
         need = forecast.needed(batch, parts, "bf16")
         fitting |= need <= room
-        yield f"precision=bf16: needs about {gibibytes(need)} instead of {now}"
+        size = gibibytes(need)
+        yield f"precision=bf16: needs about {size} instead of {now}, {_verdict(need, room)}"
     largest = forecast.largest_batch(parts)
     if largest:
         yield f"train.batch_size={largest}: the largest that fits; lower train.lr with it"
     elif not fitting:
         yield "model.name: nothing else makes it fit; take a smaller model or smaller images"
+
+
+def _verdict(need: int, room: float) -> str:
+    """Say whether that is enough."""
+    return "and fits" if need <= room else "which does not suffice alone"
 
 
 def fewest_parts(forecast: Forecast) -> int | None:

@@ -55,7 +55,7 @@ class Measured(Config):
     flops: int  # of the forward pass of an image
     free: int | None  # before anything was loaded
     need: Need
-    each: dict[str, Activations]  # activations: plain, recompute, bf16
+    each: dict[str, Activations]  # plain, bf16, and where it is possible recompute
     image_bytes: int
     start_peak: int  # before the first step
     start_seconds: float  # without filling the cache
@@ -65,7 +65,7 @@ class Measured(Config):
     cache: Cache
     workers_bytes: int
     validation_seconds: float  # of an image
-    copy_once: int  # what saving the last state adds to the peak of the last round
+    copy_once: int  # what the copy of the last state adds to the peak of the last round
     copy_kept: int  # the same, where the training goes on with the room of the copy
     checkpoint_bytes: int
     model_bytes: int

@@ -23,6 +23,7 @@ from vitrail.train.config import RunConfig
 from vitrail.train.data import open_training
 from vitrail.train.fitting import (
     activation_bytes,
+    can_recompute,
     estimate,
     free_memory,
     image_bytes,
@@ -32,7 +33,6 @@ from vitrail.train.setup import Setup, set_up
 from vitrail.train.state import make_state
 from vitrail.train.team import Team, joined
 from vitrail.train.validate import validate
-from vitrail.weights.tensors import tensor_bytes
 
 LONGEST = 20.0  # seconds of a step beyond which its batch is not tried
 ROOM = 0.85  # part of the free memory that a batch may be expected to take, to be tried
@@ -97,9 +97,10 @@ def _sizes(setup: Setup, team: Team) -> dict[str, Any]:
     asked = {"precision": config.precision, "recompute": config.recompute}
     kinds: dict[str, Mapping[str, Any]] = {
         "plain": asked | {"recompute": False},
-        "recompute": asked | {"recompute": True},
         "bf16": asked | {"precision": "bf16"},
     }
+    if can_recompute(model):
+        kinds["recompute"] = asked | {"recompute": True}
     return {name: activation_bytes(model, team.device, **kind) for name, kind in kinds.items()}
 
 
@@ -145,11 +146,10 @@ def _validation(rehearsal: Rehearsal, last: Round, workers: int) -> float:
 
 
 def _checkpoint(rehearsal: Rehearsal, staging: Staging, last: Round) -> dict[str, Any]:
-    """Copy the state as a save does, and the model as the end does; give sizes and times."""
+    """Copy the state as a save does; give sizes and times."""
     device = rehearsal.team.device
     files = rehearsal.state.pack(rehearsal.team)
     staging.copy(files)  # makes the room
-    tensor_bytes(rehearsal.state.ema.model.state_dict())
     once = peak(device)
     rehearsal.go_on(last.batch, last.parts)
     kept = peak(device)

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.device import autocast
 from vitrail.errors import ConfigError
 from vitrail.models import Backbone
+from vitrail.train.optim import freeze
 from vitrail.train.parallel import residual_blocks
 from vitrail.train.setup import Setup
 from vitrail.train.team import Team
@@ -94,14 +96,23 @@ def _advice(setup: Setup, need: Need) -> str:
     others = []
     if train.accumulate < train.batch_size and need.activations > need.images:
         others.append(f"train.accumulate above {train.accumulate}")
-    if not setup.config.recompute:
+    if not setup.config.recompute and can_recompute(setup.model):
         others.append("recompute=True")
     return "lower train.batch_size" + (f", or use {' or '.join(others)}" if others else "")
 
 
+def can_recompute(model: nn.Module) -> bool:
+    """Whether `recompute` is allowed: the statistics of batch norms would move twice."""
+    return not any(isinstance(each, _BatchNorm) for each in model.modules())
+
+
 def estimate(setup: Setup, team: Team) -> Need:
-    """Estimate what a training takes on this rank's device. Nothing is computed."""
+    """Estimate what a training takes on this rank's device. Nothing is computed.
+
+    Parameters that the settings freeze are frozen, as `make_state` would.
+    """
     config, model = setup.config, setup.model
+    freeze(model, config.train)
     parameters = list(model.parameters())
     trained = sum(each.numel() for each in parameters if each.requires_grad)
     shares = team.ranks if config.team.strategy == "fsdp" else 1
