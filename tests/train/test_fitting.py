@@ -103,7 +103,7 @@ def test_what_is_frozen_takes_little(photos: Path) -> None:
     setup = ready(photos, train__freeze=("blocks", "patch_embed"))
     part = estimate(setup, Team(CPU))
     assert part.gradients < 0.2 * whole.gradients and part.average == whole.average
-    assert part.activations < 0.5 * whole.activations
+    assert part.activations < 0.6 * whole.activations  # matrices need no inputs
     assert estimate(setup, Team(CPU)) == part  # once more changes nothing
 
 
