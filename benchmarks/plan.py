@@ -76,7 +76,7 @@ def paint(root: Path) -> None:
 def plan(flags: list[str]) -> dict[str, float]:
     """Run `vitrail plan`; give its figures."""
     command = [sys.executable, "-m", "vitrail", "plan", *flags, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
 
