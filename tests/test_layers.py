@@ -17,7 +17,7 @@ LEVELS = {
     for level, names in enumerate(
         [
             "errors version",
-            "config device files",
+            "config device files memory",
             "data models metrics",
             "weights objectives scale",
             "checkpoints",

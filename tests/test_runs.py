@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vitrail.checkpoints import Saver
 from vitrail.errors import RunError, StorageError, WeightsError
 from vitrail.runs import Predictions, Run
 
@@ -174,8 +175,9 @@ def test_scratch_files_of_a_killed_process_are_removed(run: Run) -> None:
 
 def test_checkpoints_come_back(run: Run) -> None:
     assert run.newest_checkpoint() == (None, [])
-    for step in (4, 8, 12):
-        run.save_checkpoint(step, {"model": {"a": torch.full((2, 3), step)}}, {"seconds": 1.5}, 2)
+    with Saver(run.path, keep=2, keep_best=False) as saver:
+        for step in (4, 8, 12):
+            saver.save(step, {"model": {"a": torch.full((2, 3), step)}}, {"seconds": 1.5})
     checkpoint, damaged = run.newest_checkpoint()
     assert checkpoint is not None and (checkpoint.step, damaged) == (12, [])
     again = run.read_checkpoint(8)

@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {reason}") from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, *pieces: bytes | memoryview) -> None:
     """Write a file so that whoever reads it, even after a crash, sees the old or the new one.
 
     Raises:
@@ -58,7 +58,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_synced(scratch, data)
+            write_synced(scratch, *pieces)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -78,10 +78,10 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, data + b"\n")
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, *pieces: bytes | memoryview) -> None:
     """Write a file and wait until the disk has it."""
     with open(path, "wb") as file:
-        file.write(data)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
 

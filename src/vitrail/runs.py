@@ -18,7 +18,7 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vitrail.checkpoints import Checkpoint, Saver
+from vitrail.checkpoints import Checkpoint
 from vitrail.checkpoints.folders import clean_up
 from vitrail.checkpoints.reading import newest_checkpoint, read_checkpoint
 from vitrail.errors import RunError
@@ -161,21 +161,6 @@ class Run:
         with suppress(OSError):
             clean_up(self.path / "checkpoints")
             clean_up(self.path / "replays")
-
-    def save_checkpoint(
-        self,
-        step: int,
-        tensors: Mapping[str, Mapping[str, Tensor]],
-        state: Mapping[str, Any],
-        keep: int,
-    ) -> None:
-        """Write a checkpoint and wait for it, then remove all but the newest `keep`.
-
-        Raises:
-            StorageError: it cannot be written; earlier checkpoints are untouched.
-        """
-        with Saver(self.path, keep=keep, keep_best=False) as saver:
-            saver.save(step, tensors, state)
 
     def newest_checkpoint(self, every: int = 1) -> tuple[Checkpoint | None, list[str]]:
         """Find the newest checkpoint that is whole: each byte of it is looked at.

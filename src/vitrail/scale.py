@@ -13,7 +13,7 @@ from vitrail.models.vit_config import ViTConfig
 Strategy = Literal["ddp", "fsdp"]
 
 FLOAT, HALF = 4, 2  # bytes of a number
-STATE = {"adamw": 8, "lamb": 8, "sgd": 4}  # bytes that an optimiser keeps for a parameter
+STATE = {"adamw": 8, "lamb": 8, "sgd": 4, "muon": 4}  # bytes kept for a parameter, at least
 
 
 class Machine(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from tests.train.helpers import tiny_config
-from vitrail.data.loader import Batch, train_batches
+from vitrail.checkpoints import Saver
+from vitrail.data.loader import Batch
 from vitrail.runs import Run
 from vitrail.train.blame import weights_are_finite
 from vitrail.train.config import RunConfig
@@ -20,7 +21,6 @@ from vitrail.train.incident import handle
 from vitrail.train.optim import set_lr
 from vitrail.train.setup import Setup, set_up
 from vitrail.train.state import State, make_state
-from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.team import Team
 from vitrail.weights.digest import tensor_digest
 
@@ -35,14 +35,7 @@ def guarded_config(photos: Path, **changes: Any) -> RunConfig:
 
 def read_batch(setup: Setup, step: int) -> Batch:
     """Read the batch of a step once more."""
-    (batch,) = train_batches(
-        setup.train_images,
-        seed=setup.config.seed,
-        batch_size=setup.config.train.batch_size,
-        steps=range(step, step + 1),
-        workers=0,
-    )
-    return batch
+    return next(setup.batches(range(step, step + 1), ALONE, lambda line: None))
 
 
 @dataclass
@@ -72,20 +65,14 @@ class Walk:
         """Take one step; a bad one changes nothing."""
         config, state = self.setup.config, self.state
         set_lr(state.optimizer, config.train.lr * self.events.lr_scale(step))
-        buffers = Buffers(state.model)
         batch = read_batch(self.setup, step)
-        loss, _ = backward(self.setup.objective, batch, step, config, ALONE, state.scaler)
-        norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
-        refused = state.guard.watch(step, loss, norm)
-        update(state.optimizer, refused)
-        buffers.undo(refused)
-        state.scaler.update(state.guard.overflow, refused)
-        state.ema.update(step, refused)
+        loss, _, _ = state.take(self.setup.objective, batch, step, config, ALONE)
         self.losses[step] = loss.item().hex()
 
     def save(self, done: int) -> None:
         """Write a checkpoint."""
-        self.run.save_checkpoint(done, self.state.pack(ALONE), {}, keep=2)
+        with Saver(self.run.path, keep=2, keep_best=False) as saver:
+            saver.save(done, self.state.pack(ALONE), {})
 
     def restore(self) -> int:
         """Go back to the newest checkpoint; give the next step."""

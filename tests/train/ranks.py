@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from tests.train.helpers import paint, tiny_config
+from vitrail.files import write_json
 from vitrail.train import loop
 
 HERE = Path(__file__).parent
@@ -25,6 +28,14 @@ def alone(*args: str, fault: str = "nothing", step: int = -1) -> subprocess.Comp
     """Run `vitrail ARGS` in one process."""
     command = [sys.executable, str(DRIVER), fault, "0", str(step), *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment())
+
+
+def write_settings(root: Path, **changes: Any) -> Path:
+    """Paint pictures and write settings with everything random, for --config."""
+    photos = paint(root / "photos")
+    more: dict[str, Any] = {"model__patch_dropout": 0.2, "data__check": False}
+    write_json(root / "config.json", tiny_config(photos, **(more | changes)).to_json())
+    return root / "config.json"
 
 
 def environment() -> dict[str, str]:

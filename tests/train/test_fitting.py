@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from vitrail.train.fitting import (
     activation_bytes,
     can_recompute,
     estimate,
-    free_memory,
     gibibytes,
     require_fit,
 )
@@ -167,45 +165,6 @@ def test_a_model_that_surely_does_not_fit_is_refused(
 
 def test_an_ordinary_training_fits(photos: Path) -> None:
     require_fit(ready(photos), Team(CPU))
-
-
-GROUP = {  # a container of 1,000 bytes that uses 700, of which 300 are files; version 2, then 1
-    "memory.max": "1000\n",
-    "memory.current": "700\n",
-    "memory.stat": "anon 400\ninactive_file 300\n",
-}
-OLD = {
-    "memory.limit_in_bytes": "1000\n",
-    "memory.usage_in_bytes": "700\n",
-    "memory.stat": GROUP["memory.stat"],
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "path", "files", "inside", "free"),
-    [
-        ("", "box", GROUP, "box", [600]),
-        ("", "box/inner", GROUP, "box", [600]),  # the limit is that of the group around it
-        ("", "outside/box", GROUP, "", [600]),  # seen from inside the container
-        ("", "box", GROUP | {"memory.max": "max\n"}, "box", []),
-        ("", "box", {}, "box", []),
-        ("memory", "box", OLD, "box", [600]),
-        ("", "box", GROUP | {"memory.current": "2000\n"}, "box", [0]),
-    ],
-)
-def test_a_container_leaves_what_its_limit_says(
-    tmp_path: Path, kind: str, path: str, files: dict[str, str], inside: str, free: Sequence[int]
-) -> None:
-    folder = tmp_path / kind / inside
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    assert fitting._left(tmp_path / kind, path, fitting.LIMITS[kind]) == free
-
-
-def test_free_memory_is_known_here() -> None:
-    free = free_memory(CPU)
-    assert free is None or 2**20 < free < 2**50
 
 
 @pytest.mark.parametrize(

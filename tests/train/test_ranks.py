@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.helpers import assert_same_run, paint, tiny_config
-from tests.train.ranks import alone, orphans, torchrun
-from vitrail.files import write_json
+from tests.train.helpers import assert_same_run
+from tests.train.ranks import alone, orphans, torchrun, write_settings
 from vitrail.runs import Run
 from vitrail.train.config import RunConfig
 from vitrail.train.loop import train
@@ -16,17 +15,9 @@ CLOSE = ("train_loss", "grad_norm", "val_loss")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Settings with everything random, in a file for --config."""
-    root = tmp_path_factory.mktemp("ranks")
-    settings = tiny_config(
-        paint(root / "photos"),
-        model__patch_dropout=0.2,
-        team__timeout=8.0,
-        save_every_epochs=0.5,
-        data__check=False,
+    return write_settings(
+        tmp_path_factory.mktemp("ranks"), team__timeout=8.0, save_every_epochs=0.5
     )
-    write_json(root / "config.json", settings.to_json())
-    return root / "config.json"
 
 
 @pytest.fixture(scope="module")

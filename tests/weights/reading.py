@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitrail.errors import WeightsError
 from vitrail.weights import pickles
+from vitrail.weights.tensors import tensor_pieces
 
 WATCHED = ("subprocess.", "socket.", "os.", "ctypes.", "pty.", "shutil.", "webbrowser.", "urllib.")
 HARMLESS = {"os.listdir", "os.scandir", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"}
@@ -88,3 +89,8 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def bits(tensor: Tensor) -> bytes:
     whole = tensor.detach().contiguous()
     return whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().tobytes()
+
+
+def file_bytes(tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> bytes:
+    """Give the whole safetensors file that is written of tensors, and texts about them."""
+    return b"".join(tensor_pieces(tensors, texts))

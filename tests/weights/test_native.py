@@ -8,11 +8,12 @@ import torch
 
 from tests.helpers import images_for, tiny_model
 from tests.train.helpers import named
+from tests.weights.reading import file_bytes
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ConfigError, StorageError, VitrailError, WeightsError
 from vitrail.models import Backbone
 from vitrail.weights.load import load_model, save_model
-from vitrail.weights.tensors import fill, read_tensors, tensor_bytes, write_tensors
+from vitrail.weights.tensors import fill, read_tensors, write_tensors
 
 CLASSES = ("ant", "Bär", "c/d", "line\nbreak", "0")
 
@@ -245,4 +246,4 @@ def test_tensors_keep_type_and_shape(tmp_path: Path) -> None:
     assert back.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert back[name].dtype == tensor.dtype and torch.equal(back[name], tensor)
-    assert tensor_bytes(tensors) == tensor_bytes(dict(reversed(tensors.items())))
+    assert file_bytes(tensors) == file_bytes(dict(reversed(tensors.items())))

@@ -4,13 +4,12 @@ import pytest
 import safetensors
 import torch
 
-from tests.weights.reading import same
+from tests.weights.reading import file_bytes, same
 from vitrail.errors import WeightsError
 from vitrail.weights.tensors import (
     TensorFiles,
     read_metadata,
     read_tensors,
-    tensor_bytes,
     tensor_pieces,
     write_tensors,
 )
@@ -33,17 +32,17 @@ def test_texts_come_back_beside_the_tensors(tmp_path: Path) -> None:
 
 
 def test_equal_texts_give_equal_bytes() -> None:
-    assert tensor_bytes(TENSORS, TEXTS) == tensor_bytes(
+    assert file_bytes(TENSORS, TEXTS) == file_bytes(
         dict(reversed(TENSORS.items())), dict(reversed(TEXTS.items()))
     )
-    assert len(tensor_bytes(TENSORS, TEXTS)) % 8 == len(tensor_bytes(TENSORS)) % 8
+    assert len(file_bytes(TENSORS, TEXTS)) % 8 == len(file_bytes(TENSORS)) % 8
 
 
 @pytest.mark.parametrize("texts", [None, {}])
 def test_no_texts(texts: dict[str, str] | None, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS, texts)
-    assert read_metadata(path) == {} and path.read_bytes() == tensor_bytes(TENSORS)
+    assert read_metadata(path) == {} and path.read_bytes() == file_bytes(TENSORS)
 
 
 def test_no_tensors(tmp_path: Path) -> None:
@@ -54,7 +53,7 @@ def test_no_tensors(tmp_path: Path) -> None:
 
 def test_texts_that_are_no_text() -> None:
     with pytest.raises(UnicodeEncodeError):
-        tensor_bytes(TENSORS, {"a": "\ud800"})
+        file_bytes(TENSORS, {"a": "\ud800"})
 
 
 @pytest.mark.parametrize("content", [b"", b"\1\0\0\0\0\0\0\0[", b"\2\0\0\0\0\0\0\0[]", b"\xff" * 9])
@@ -65,7 +64,7 @@ def test_metadata_of_what_is_none(content: bytes, tmp_path: Path) -> None:
 
 
 def test_every_cut_is_refused(tmp_path: Path) -> None:
-    path, whole = tmp_path / "x.safetensors", tensor_bytes(TENSORS, TEXTS)
+    path, whole = tmp_path / "x.safetensors", file_bytes(TENSORS, TEXTS)
     for keep in range(len(whole)):
         path.write_bytes(whole[:keep])
         with pytest.raises(WeightsError, match=r"not a whole safetensors file") as caught:
@@ -74,7 +73,7 @@ def test_every_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_changed_byte_of_the_header_is_refused_or_still_a_file(tmp_path: Path) -> None:
-    path, whole = tmp_path / "x.safetensors", tensor_bytes(TENSORS)
+    path, whole = tmp_path / "x.safetensors", file_bytes(TENSORS)
     for place in range(len(whole)):
         data = bytearray(whole)
         data[place] ^= 0x15
@@ -96,8 +95,8 @@ DTYPES = [
 
 def test_pieces_are_the_file_that_the_library_writes() -> None:
     tensors = {"b": torch.randn(3, 5), "a": torch.randn(7), "ü": torch.zeros(0, 2)}
-    assert b"".join(tensor_pieces(tensors)) == tensor_bytes(tensors)
-    assert b"".join(tensor_pieces({})) == tensor_bytes({})
+    assert file_bytes(tensors) == safetensors.torch.save(tensors)
+    assert file_bytes({}) == safetensors.torch.save({})
 
 
 def test_pieces_of_every_type_come_back(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from vitrail.data.processes import cores
 from vitrail.data.sources import quarantined
 from vitrail.device import pick_precision
 from vitrail.errors import ConfigError
+from vitrail.memory import free_memory
 from vitrail.models.base import count_flops
 from vitrail.plan.images import open_few
 from vitrail.plan.measured import Measured, Round
@@ -25,7 +26,6 @@ from vitrail.train.fitting import (
     activation_bytes,
     can_recompute,
     estimate,
-    free_memory,
     image_bytes,
     require_fixed,
 )

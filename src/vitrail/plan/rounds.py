@@ -15,7 +15,6 @@ from vitrail.train.config import RunConfig
 from vitrail.train.optim import set_lr
 from vitrail.train.setup import Setup
 from vitrail.train.state import State
-from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.team import Team
 from vitrail.train.validate import validate
 
@@ -101,17 +100,10 @@ class Rehearsal:
             yield taken
 
     def _take(self, batch: Batch, config: RunConfig) -> None:
-        """Take one step as `run_loop` does, and wait for the device."""
+        """Take one step, and wait for the device."""
         state, setup = self.state, self.setup
         set_lr(state.optimizer, 0.0)  # the weights do not matter, but must stay finite
-        buffers = Buffers(state.model)
-        loss, _ = backward(setup.objective, batch, self.step, config, self.team, state.scaler)
-        norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
-        refused = state.guard.watch(self.step, loss, norm)
-        update(state.optimizer, refused)
-        buffers.undo(refused)
-        state.scaler.update(state.guard.overflow, refused)
-        state.ema.update(self.step, refused)
+        loss, _, _ = state.take(setup.objective, batch, self.step, config, self.team)
         loss.item()
         if self.team.device.type == "cuda":
             torch.cuda.synchronize(self.team.device)

@@ -2,7 +2,6 @@
 
 import math
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,20 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.device import autocast
 from vitrail.errors import ConfigError
+from vitrail.memory import free_memory
 from vitrail.models import Backbone
-from vitrail.train.optim import freeze
+from vitrail.scale import STATE
 from vitrail.train.parallel import residual_blocks
 from vitrail.train.setup import Setup
 from vitrail.train.team import Team
 
 GIB = 2**30
 DOUBT = 1.5  # an estimate with activations refuses a run only so far above what is free
-STATE = {"adamw": 8, "lamb": 8, "sgd": 4, "muon": 4}  # bytes for each trained number, at least
-CGROUPS = Path("/sys/fs/cgroup")
-LIMITS = {  # files of a control group, by its version: limit, usage
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-    "": ("memory.max", "memory.current"),
-}
 
 
 class Activations(NamedTuple):
@@ -107,12 +101,8 @@ def can_recompute(model: nn.Module) -> bool:
 
 
 def estimate(setup: Setup, team: Team) -> Need:
-    """Estimate what a training takes on this rank's device. Nothing is computed.
-
-    Parameters that the settings freeze are frozen, as `make_state` would.
-    """
+    """Estimate what a training takes on this rank's device. Nothing is computed."""
     config, model = setup.config, setup.model
-    freeze(model, config.train)
     parameters = list(model.parameters())
     trained = sum(each.numel() for each in parameters if each.requires_grad)
     shares = team.ranks if config.team.strategy == "fsdp" else 1
@@ -212,45 +202,6 @@ class _Block:
     def leave(self) -> None:
         for hook in self._hooks:
             hook.remove()
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Give the bytes that are still free on a device; None where the system does not say.
-
-    On the CPU this is what Linux says is available, or what the control group of a container
-    leaves, whichever is less.
-    """
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        for kind in LIMITS.keys() & set(controllers.split(",")):
-            found += _left(CGROUPS / kind, path.lstrip("/"), LIMITS[kind])
-    return min(found, default=None)
-
-
-def _left(root: Path, path: str, names: tuple[str, str]) -> list[int]:
-    """Give what a control group, and those around it, leave free."""
-    found = []
-    folder = root / path
-    for each in (folder, *folder.parents):
-        try:
-            limit, used = ((each / name).read_text().strip() for name in names)
-            about = dict(line.split() for line in (each / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # not there: seen from inside, or the outermost
-            limit = "max"
-        if limit != "max":  # files that were read can be dropped
-            given_back = int(about.get("inactive_file", 0))
-            found.append(max(0, int(limit) - int(used) + given_back))
-        if each == root:
-            break
-    return found
 
 
 def gibibytes(size: int) -> str:

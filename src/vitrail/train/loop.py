@@ -21,7 +21,6 @@ from vitrail.train.optim import lr_at, set_lr
 from vitrail.train.setup import Setup, set_up
 from vitrail.train.starting import describe_start, start_again
 from vitrail.train.state import find_checkpoint, go_back, make_state, open_saver
-from vitrail.train.step import Buffers, backward, clip_gradients, update
 from vitrail.train.stopping import Stopped, listening
 from vitrail.train.team import Team, joined
 from vitrail.train.tensorboard import Mirror
@@ -113,15 +112,7 @@ def run_loop(  # noqa: C901 - every branch of a step stands here, in its order
                 taken = not events.skips(step)
                 if taken:
                     set_lr(state.optimizer, lr)
-                    buffers = Buffers(state.model)
-                    loss, parts = backward(setup.objective, batch, step, config, team, state.scaler)
-                    norm = clip_gradients(state.model, config.train.clip_norm, state.scaler)
-                    refused = state.guard.watch(step, loss, norm)
-                    update(state.optimizer, refused)  # weights stay as they are where it is 1
-                    buffers.undo(refused)
-                    state.scaler.update(state.guard.overflow, refused)
-                    state.ema.update(step, refused)
-                    notes.take(loss, norm, parts, lr)
+                    notes.take(*state.take(setup.objective, batch, step, config, team), lr)
                 team.pulse.mark(step, "update")
 
                 done = step + 1

@@ -69,7 +69,6 @@ class Notes:
         """Give what is known when a run has ended."""
         return {
             "seconds": self.seconds,
-            "seconds_per_step": (time.monotonic() - self._start) / max(1, self._steps),
             "peak_bytes": peak_bytes(device),
             "unreadable": len(self._unreadable),  # left out since the run last began
         }

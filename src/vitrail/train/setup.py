@@ -27,6 +27,7 @@ from vitrail.models import Backbone
 from vitrail.objectives.classify import Classify
 from vitrail.train.config import InputConfig, RunConfig, checked
 from vitrail.train.losses import make_loss
+from vitrail.train.optim import freeze
 from vitrail.train.starting import start_model
 from vitrail.train.team import Team
 
@@ -120,6 +121,7 @@ def set_up(config: RunConfig, data: Data, team: Team, begun: Backbone | None = N
     )
     find_chances(data.splits["train"], config.data.sampling)
     model = start_model(config, data) if begun is None else begun
+    freeze(model, config.train)
     preprocess = model.preprocess
     assert isinstance(preprocess, Preprocess)
     augmentation = config.augment

@@ -10,23 +10,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.checkpoints import Checkpoint, Saver
+from vitrail.data.loader import Batch
 from vitrail.errors import ConfigError, RunError
 from vitrail.models import Backbone, build_model
 from vitrail.models.lora import add_same_lora
+from vitrail.objectives.classify import Classify
 from vitrail.runs import Run
 from vitrail.train.blame import weights_are_finite
 from vitrail.train.config import RunConfig
 from vitrail.train.ema import Ema
 from vitrail.train.environment import conditions, warn_of_change
+from vitrail.train.fitting import can_recompute
 from vitrail.train.guard import Guard
 from vitrail.train.notes import Notes
-from vitrail.train.optim import freeze, make_optimizer
+from vitrail.train.optim import make_optimizer
 from vitrail.train.parallel import put, recompute_blocks, replicate, shard, whole
 from vitrail.train.scaler import Scaler
 from vitrail.train.setup import Setup
+from vitrail.train.step import Statistics, backward, clip_gradients, update
 from vitrail.train.team import Team
 
 Files = dict[str, dict[str, Tensor]]
@@ -41,6 +44,25 @@ class State:
     ema: Ema
     scaler: Scaler
     guard: Guard
+    statistics: Statistics
+
+    def take(
+        self, objective: Classify, batch: Batch, step: int, config: RunConfig, team: Team
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Take one step, which changes nothing if the guard refuses it; the device is not awaited.
+
+        Returns:
+            mean loss and length of the gradient over the batch of all ranks, and further figures.
+        """
+        self.statistics.keep()
+        loss, parts = backward(objective, batch, step, config, team, self.scaler)
+        norm = clip_gradients(self.model, config.train.clip_norm, self.scaler)
+        refused = self.guard.watch(step, loss, norm)
+        update(self.optimizer, refused)
+        self.statistics.undo(refused)
+        self.scaler.update(self.guard.overflow, refused)
+        self.ema.update(step, refused)
+        return loss, norm, parts
 
     def pack(self, team: Team) -> Files:
         """Give the whole tensors that this rank has to write, by file and name.
@@ -98,11 +120,10 @@ class State:
 
     def size(self) -> int:
         """Give the bytes of a whole checkpoint, with two numbers of AdamW for each that learns."""
-        learning = [each for each in self.model.parameters() if each.requires_grad]
-        numbers = sum(each.numel() for each in self.model.parameters()) * (
-            2 if self.ema.decay else 1
+        copies = 2 if self.ema.decay else 1
+        return sum(
+            4 * each.numel() * (copies + 2 * each.requires_grad) for each in self.model.parameters()
         )
-        return 4 * (numbers + 2 * sum(each.numel() for each in learning))
 
     def whole_model(self, team: Team) -> Backbone:
         """Give the averaged model on rank 0, whole; all ranks must ask for it."""
@@ -132,10 +153,9 @@ class State:
 def make_state(setup: Setup, team: Team) -> State:
     """Give a run its optimiser and its average, and spread them over the ranks."""
     config, model = setup.config, setup.model
-    freeze(model, config.train)
     ema = Ema(model, config.train.ema)
     if config.recompute:
-        if any(isinstance(each, _BatchNorm) for each in model.modules()):
+        if not can_recompute(model):
             raise ConfigError(
                 f"recompute=True: {model.name} has batch norms, whose statistics would move twice; "
                 "use train.accumulate=… to save memory"
@@ -153,7 +173,7 @@ def make_state(setup: Setup, team: Team) -> State:
     optimizer = make_optimizer(model, config.train)
     scaler = Scaler(config.precision, team.device)
     guard = Guard(config.guard, team.device, scaled=scaler.on, batch_size=config.train.batch_size)
-    return State(model, optimizer, ema, scaler, guard)
+    return State(model, optimizer, ema, scaler, guard, Statistics(model))
 
 
 def find_checkpoint(run: Run, team: Team, every: int = 1) -> Checkpoint | None:

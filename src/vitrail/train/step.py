@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vitrail.data.keyed import uniform
@@ -87,15 +88,20 @@ def update(optimizer: torch.optim.Optimizer, refused: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-class Buffers:
+class Statistics:
     """The running statistics of batch norms, which a forward pass changes before one can look."""
 
     def __init__(self, model: nn.Module) -> None:
+        """`model` may have none."""
+        norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
+        self._now = [buffer for norm in norms for buffer in norm.buffers()]
+        self._before: list[Tensor] = []
+
+    def keep(self) -> None:
         """Remember them as they are."""
-        self._buffers = list(model.buffers())
-        self._before = [each.clone() for each in self._buffers]
+        self._before = [each.clone() for each in self._now]
 
     def undo(self, refused: Tensor) -> None:
         """Put them back if the step is refused: 1.0; nothing is waited for."""
-        for buffer, before in zip(self._buffers, self._before, strict=True):
-            buffer.copy_(torch.where(refused > 0, before, buffer))
+        for now, before in zip(self._now, self._before, strict=True):
+            now.copy_(torch.where(refused > 0, before, now))

@@ -59,7 +59,7 @@ class Team:
         rows = [torch.empty_like(padded) for _ in range(self.ranks)]
         dist.all_gather(rows, padded, self.host)
         return [
-            json.loads(bytes(row[: int(size)].tolist()))
+            json.loads(row[: int(size)].numpy().tobytes())
             for row, size in zip(rows, sizes, strict=True)
         ]
 
@@ -112,7 +112,7 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
 
     Args:
         device: as in the settings; `auto` and `cuda` give each local rank a GPU of its own.
-        timeout: seconds that a rank waits for another.
+        timeout: seconds after which a rank that does not move is named.
     Raises:
         ConfigError: the device is not here, or there are more local ranks than GPUs.
     """

@@ -21,30 +21,21 @@ VALUE_LIMIT = 1_000_000  # lists, objects and commas of the header: some 100,000
 METADATA = "__metadata__"
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Serialise tensors, and texts about them; equal input gives equal bytes."""
-    ready = {name: tensor.detach().contiguous().cpu() for name, tensor in sorted(tensors.items())}
-    data = safetensors.torch.save(ready)
-    if not metadata:
-        return data
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = {METADATA: dict(sorted(metadata.items()))} | json.loads(data[8:start])
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
-
-
-def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+def tensor_pieces(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
     """Give the bytes of a safetensors file one after the other, so that they are never all copied.
 
-    The library would write such a file itself, but tells neither its hash nor, where the disk
-    refuses, the number of the error.
+    Equal input gives equal bytes. The library would write such a file itself, but tells neither its
+    hash nor, where the disk refuses, the number of the error.
 
     Args:
-        tensors: contiguous, on the CPU, without gradients. They must not change meanwhile.
+        tensors: they must not change meanwhile.
+        metadata: texts beside them.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so all are aligned
-    header, end = {}, 0
+    header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
     for name in order:
         tensor = tensors[name]
         begin, end = end, end + tensor.nbytes
@@ -54,7 +45,8 @@ def tensor_pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in order:
-        yield tensors[name].reshape(-1).view(torch.uint8).numpy().data
+        tensor = tensors[name].detach().cpu().contiguous()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 @functools.cache
@@ -68,7 +60,7 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file atomically. Raises StorageError."""
-    write_atomic(path, tensor_bytes(tensors, metadata))
+    write_atomic(path, *tensor_pieces(tensors, metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -249,7 +249,7 @@ def test_too_little_space(split: Split, folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_too_little_memory(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "_free_memory", lambda: 100)
+    monkeypatch.setattr(filling, "free_memory", lambda device: 100)
     with pytest.raises(ConfigError, match=r"^cache=ram: the decoded images need about .* are free"):
         open_images(split, PREPROCESS, CROPS, 0, "ram")
 

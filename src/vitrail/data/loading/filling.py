@@ -20,6 +20,7 @@ from vitrail.data.loading.decoding import Decoder, decode_all, hash_all, note
 from vitrail.data.loading.images import FileImages, pixel_type
 from vitrail.errors import ConfigError, DataError, ImageError, StorageError
 from vitrail.files import sync_folder, writing
+from vitrail.memory import free_memory
 
 TRIES = 32  # images that are decoded to see whether any can be, or how large they are
 
@@ -53,7 +54,7 @@ def estimate_bytes(images: FileImages) -> int:
 
 def require_memory(needed: int) -> None:
     """Raise ConfigError if so many bytes are not free."""
-    free = _free_memory()
+    free = free_memory(torch.device("cpu"))
     if free is not None and needed > free:
         raise ConfigError(
             f"cache=ram: the decoded images need about {_gigabytes(needed)}, "
@@ -181,16 +182,6 @@ def _require_space(folder: Path, needed: int) -> None:
             f"{folder}: the decoded images need about {_gigabytes(needed)}, "
             f"{_gigabytes(free)} are free; free some, name another folder, or use cache=none"
         )
-
-
-def _free_memory() -> int | None:
-    """Give the bytes that can still be used; None where the system does not say."""
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return None
 
 
 def _memory_file() -> BinaryIO:
