@@ -180,3 +180,20 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     checkpoint, damaged = Run.open(tmp_path / "run").newest_checkpoint()
     assert checkpoint is not None and (checkpoint.step, damaged) == (4, [])
     assert_same_run(unbroken, resume(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGUSR1, 143), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_r6_before_the_first_step_a_signal_ends_at_once(
+    number: int, code: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_up(*_: object) -> None:
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(loop, "set_up", set_up)
+    args = ["--data", str(photos), "--out", str(tmp_path / "run")]
+    assert main(["train", *args]) == code
+    assert signal.getsignal(number) is before
+    assert not (tmp_path / "run").exists()

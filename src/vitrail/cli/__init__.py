@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         if _rank() in ("", "0"):
-            _say(f"{stopped}; go on with: vitrail train --resume {stopped.run}")
+            more = f"go on with: vitrail train --resume {stopped.run}"
+            _say(f"{stopped}; {more if stopped.run else 'give the command again, with --continue'}")
         return stopped.exit_code
     except SearchStopped as stopped:
         _say(f"{stopped}; go on with: vitrail tune --resume {stopped.search}")

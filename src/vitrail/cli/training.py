@@ -22,6 +22,7 @@ from vitrail.data.sources import BUILTIN
 from vitrail.errors import ConfigError, UsageError, printable
 from vitrail.train.config import RunConfig
 from vitrail.train.fine_tuning import absolute_weights
+from vitrail.train.stopping import handling, leave
 from vitrail.train.team import ranks_here
 
 C = TypeVar("C", bound=RunConfig)
@@ -40,7 +41,8 @@ def train(args: list[str]) -> None:
     if "--resume" in special:
         if rest or again or special.keys() - {"--resume", "--device"}:
             raise UsageError("train --resume RUN: takes only --device; the run knows its settings")
-        run = loop.resume(special["--resume"], special.get("--device"))
+        with handling(leave):
+            run = loop.resume(special["--resume"], special.get("--device"))
     else:
         config = compose(special, rest, "train", RunConfig)
         if "--out" not in special:
@@ -49,7 +51,8 @@ def train(args: list[str]) -> None:
             )
         # torchrun gives the same command again when it starts the ranks anew
         again = again or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-        run = loop.train(config, special["--out"], again=again)
+        with handling(leave):
+            run = loop.train(config, special["--out"], again=again)
     if ranks_here()[0] == 0:
         NOTE.print(printable(f"trained: {run.path}"))
         NOTE.print(printable(f"next: vitrail evaluate {run.path}"))

@@ -36,6 +36,7 @@ def shard(model: nn.Module, team: Team, precision: str) -> None:
     With bf16 or fp16 the weights travel and multiply in it; gradients are added up in float32.
     Source: Zhao et al. 2023, arXiv:2304.11277.
     """
+    _join_batch_norms(model, team)
     mesh = init_device_mesh(team.device.type, (team.ranks,))
     half = None if precision == "float32" else DTYPES[precision]
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
@@ -47,9 +48,14 @@ def shard(model: nn.Module, team: Team, precision: str) -> None:
 
 def replicate(model: nn.Module, team: Team) -> nn.Module:
     """Give each rank the whole model; gradients are averaged as they come (DDP)."""
-    if team.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    _join_batch_norms(model, team)
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+
+def _join_batch_norms(model: nn.Module, team: Team) -> None:
+    """Let batch norms see the images of all ranks; PyTorch can do so on GPUs only."""
+    if team.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
 
 def synchronising(model: nn.Module, last: bool) -> AbstractContextManager[object]:

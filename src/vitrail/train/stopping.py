@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -11,15 +11,42 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+Handler = Callable[[int, FrameType | None], object]
+
+
 class Stopped(Exception):
     """A training was stopped by a signal and can be resumed."""
 
-    def __init__(self, signum: int, step: int, run: Path) -> None:
-        """`step` steps are done and saved in the directory `run`."""
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+    def __init__(self, signum: int, step: int | None = None, run: Path | None = None) -> None:
+        """`step` steps are done and saved in the directory `run`; None: no step was under way."""
+        where = f"after step {step}" if run else "outside of a step: nothing is lost"
+        super().__init__(f"stopped by {signal.Signals(signum).name} {where}")
         self.run = run
-        # what a shell reports; a scheduler needs one code that says "saved, run me again"
-        self.exit_code = 130 if signum == signal.SIGINT else 143
+        self.exit_code = exit_code(signum)
+
+
+def exit_code(signum: int) -> int:
+    """Give 130 for Ctrl-C, as a shell does, else 143: a scheduler needs one for "run me again"."""
+    return 130 if signum == signal.SIGINT else 143
+
+
+@contextmanager
+def handling(handler: Handler) -> Iterator[None]:
+    """Let `handler` have these signals while the block runs; only possible in the main thread."""
+    try:
+        before = {signum: signal.signal(signum, handler) for signum in SIGNALS}
+    except ValueError:  # not the main thread: whoever runs it handles signals
+        before = {}
+    try:
+        yield
+    finally:
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """End what has nothing to save yet, or no longer. Raises Stopped."""
+    raise Stopped(signum)
 
 
 class StopRequest:
@@ -42,14 +69,7 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Watch for these signals while the block runs; only possible in the main thread."""
+    """Watch for these signals while the block runs."""
     request = StopRequest()
-    try:
-        before = {signum: signal.signal(signum, request) for signum in SIGNALS}
-    except ValueError:  # not the main thread: whoever runs it handles signals
-        before = {}
-    try:
+    with handling(request):
         yield request
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

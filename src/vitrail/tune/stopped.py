@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from vitrail.train.stopping import SIGNALS
+from vitrail.train.stopping import exit_code, handling
 
 
 class SearchStopped(Exception):
@@ -27,15 +27,8 @@ def leaving(search: Path) -> Iterator[None]:
     """
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        code = 130 if signum == signal.SIGINT else 143
-        raise SearchStopped(f"stopped by {signal.Signals(signum).name}", code, search)
+        name = signal.Signals(signum).name
+        raise SearchStopped(f"stopped by {name}", exit_code(signum), search)
 
-    try:
-        before = {signum: signal.signal(signum, leave) for signum in SIGNALS}
-    except ValueError:
-        before = {}
-    try:
+    with handling(leave):
         yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
