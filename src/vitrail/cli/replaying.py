@@ -3,6 +3,7 @@
 import json as json_module
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from tyro.conf import Positional
@@ -11,8 +12,9 @@ from vitrail.cli.consoles import NOTE, OUT
 from vitrail.cli.flags import parse
 from vitrail.device import Precision
 from vitrail.errors import printable
-from vitrail.train.replay import Replay, advise
-from vitrail.train.replay import replay as take_again
+
+if TYPE_CHECKING:  # what trains is slow to import, and every command comes by here
+    from vitrail.train.replay import Replay
 
 
 def replay(args: list[str]) -> None:
@@ -36,6 +38,9 @@ def _replay(
         precision: float32, bf16, fp16 or auto; the one of then if it is not given.
         json: print everything as JSON.
     """
+    from vitrail.train.replay import advise
+    from vitrail.train.replay import replay as take_again
+
     found = take_again(bundle, device, precision)
     for line in found.differences:
         NOTE.print(printable(f"note: {line}"))
@@ -50,7 +55,7 @@ def _replay(
     OUT.print(printable(f"what to do: {advise(found)}"))
 
 
-def headline(found: Replay) -> str:
+def headline(found: "Replay") -> str:
     """Say whether the same came out again."""
     word = "reproduced" if found.reproduced else "not reproduced"
     bits = ", to the bit" if found.to_the_bit else ""
@@ -61,7 +66,7 @@ def headline(found: Replay) -> str:
     )
 
 
-def table(found: Replay) -> Table:
+def table(found: "Replay") -> Table:
     """Show blocks and outer parts of the model, and what was first not finite, in their order."""
     shown = Table("module", caption="gradient: of the loss by what the module gives out")
     for column in ("largest activation", "length of gradient"):
