@@ -18,15 +18,17 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+# In the order in which a rank comes by: what is measured and saved after so many steps comes before
+# the step of that number.
 PLACES = (
     "start",
+    "measuring",
+    "saving",
     "reading images",
     "preparing",
     "forward",
     "backward",
     "update",
-    "measuring",
-    "saving",
 )
 EVERY = 1.0  # seconds between two looks
 NAMED = "named"  # the key of who stands still
