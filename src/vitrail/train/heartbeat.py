@@ -70,9 +70,12 @@ def _watch(
 ) -> None:
     """Beat and look, until the end."""
     launcher = os.getppid()
-    seen: dict[int, tuple[list[int], float, float]] = {}  # beat and place, and when each changed
+    begun = time.monotonic()
+    # beat and place, and when each changed; a rank may stand still before it says a word
+    seen = {other: ([0, 0, 0, 0, 0], begun, begun) for other in range(ranks)}
+    hosts: dict[int, str] = {}
     beat = 0
-    while not ending.wait(EVERY):
+    while not ending.wait(EVERY if beat else 0):
         if os.getppid() != launcher:
             _leave(f"rank {rank}: its launcher is gone")
         beat += 1
@@ -89,14 +92,16 @@ def _watch(
             _leave(f"rank {rank}: the launcher's store does not answer ({str(error)[:80]})")
         now = time.monotonic()
         for other, (value, _) in values.items():
-            before, beaten, moved = seen.get(other, (value, now, now))
+            before, beaten, moved = seen[other]
             beaten = now if value[0] != before[0] else beaten
             moved = now if value[1:4] != before[1:4] else moved
             seen[other] = (value, beaten, moved)
-        hosts = {other: host for other, (_, host) in values.items()}
+        hosts |= {other: host for other, (_, host) in values.items()}
         stalled = find_stalled(seen, now, timeout)
         if stalled and rank == min(set(seen) - set(stalled), default=rank):
-            names = ", ".join(_describe(other, seen[other][0], hosts[other]) for other in stalled)
+            names = ", ".join(
+                _describe(other, seen[other][0], hosts.get(other, "?")) for other in stalled
+            )
             store.set(NAMED, names)
             _leave(f"{names} stands still for {timeout:g} s; the job ends")
 
